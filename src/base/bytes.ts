@@ -1,0 +1,206 @@
+/**
+ * The canonical codec's two ends: a growing writer and a checked reader.
+ *
+ * Journal rows, table rows, tokens and (later) bus frames are all written with these. Numbers are unsigned
+ * integers up to 2^53 - 1; strings are latin1, one character a byte, as everywhere in the server.
+ */
+
+const TWO_32 = 4294967296;
+
+export class ByteWriter {
+  buf: Buffer;
+  pos = 0;
+
+  constructor(capacity = 1024) {
+    this.buf = Buffer.allocUnsafeSlow(capacity);
+  }
+
+  /** Makes room for `n` more bytes. Call it before the unchecked `put*` methods. */
+  ensure(n: number): void {
+    if (this.pos + n > this.buf.length) this.grow(n);
+  }
+
+  private grow(n: number): void {
+    let size = this.buf.length * 2;
+    while (size < this.pos + n) size *= 2;
+    const next = Buffer.allocUnsafeSlow(size);
+    this.buf.copy(next, 0, 0, this.pos);
+    this.buf = next;
+  }
+
+  reset(): void {
+    this.pos = 0;
+  }
+
+  u8(v: number): void {
+    this.ensure(1);
+    this.buf[this.pos++] = v;
+  }
+
+  u32(v: number): void {
+    this.ensure(4);
+    this.pos = this.buf.writeUInt32LE(v, this.pos);
+  }
+
+  /** A 53-bit integer in seven bytes. */
+  u53(v: number): void {
+    this.ensure(7);
+    const b = this.buf;
+    let p = this.pos;
+    const lo = v >>> 0;
+    const hi = (v / TWO_32) >>> 0;
+    b[p++] = lo;
+    b[p++] = lo >>> 8;
+    b[p++] = lo >>> 16;
+    b[p++] = lo >>> 24;
+    b[p++] = hi;
+    b[p++] = hi >>> 8;
+    b[p++] = hi >>> 16;
+    this.pos = p;
+  }
+
+  /** LEB128, up to 53 bits. */
+  varint(v: number): void {
+    this.ensure(8);
+    const b = this.buf;
+    let p = this.pos;
+    while (v > 0x7fffffff) {
+      b[p++] = (v % 128) | 128;
+      v = Math.floor(v / 128);
+    }
+    while (v > 127) {
+      b[p++] = (v & 127) | 128;
+      v >>>= 7;
+    }
+    b[p++] = v;
+    this.pos = p;
+  }
+
+  f64(v: number): void {
+    this.ensure(8);
+    this.pos = this.buf.writeDoubleLE(v, this.pos);
+  }
+
+  /** A string with its length before it. */
+  str(s: string): void {
+    const n = s.length;
+    this.varint(n);
+    this.rawStr(s);
+  }
+
+  /** A string's bytes alone. */
+  rawStr(s: string): void {
+    const n = s.length;
+    this.ensure(n);
+    if (n < 24) {
+      const b = this.buf;
+      let p = this.pos;
+      for (let i = 0; i < n; i++) b[p++] = s.charCodeAt(i);
+      this.pos = p;
+    } else {
+      this.buf.latin1Write(s, this.pos, n);
+      this.pos += n;
+    }
+  }
+
+  bytes(b: Uint8Array): void {
+    this.ensure(b.length);
+    this.buf.set(b, this.pos);
+    this.pos += b.length;
+  }
+
+  /** A copy of what was written. */
+  take(): Buffer {
+    return Buffer.from(this.buf.subarray(0, this.pos));
+  }
+
+  latin1(): string {
+    return this.buf.latin1Slice(0, this.pos);
+  }
+}
+
+/** Thrown by a reader that runs past its end or meets a number that cannot be. */
+export class TruncatedError extends Error {
+  constructor() {
+    super('encoded data ends early or is malformed');
+    this.name = 'TruncatedError';
+  }
+}
+
+export class ByteReader {
+  readonly buf: Buffer;
+  pos: number;
+  readonly end: number;
+
+  constructor(buf: Buffer, start = 0, end = buf.length) {
+    this.buf = buf;
+    this.pos = start;
+    this.end = end;
+  }
+
+  static latin1(s: string): ByteReader {
+    return new ByteReader(Buffer.from(s, 'latin1'));
+  }
+
+  get done(): boolean {
+    return this.pos >= this.end;
+  }
+
+  private need(n: number): void {
+    if (n > this.end - this.pos) throw new TruncatedError();
+  }
+
+  u8(): number {
+    this.need(1);
+    return this.buf[this.pos++];
+  }
+
+  u32(): number {
+    this.need(4);
+    const v = this.buf.readUInt32LE(this.pos);
+    this.pos += 4;
+    return v;
+  }
+
+  u53(): number {
+    this.need(7);
+    const lo = this.buf.readUInt32LE(this.pos);
+    const hi = this.buf[this.pos + 4] | (this.buf[this.pos + 5] << 8) | (this.buf[this.pos + 6] << 16);
+    if (hi > 0x1fffff) throw new TruncatedError();
+    this.pos += 7;
+    return hi * TWO_32 + lo;
+  }
+
+  varint(): number {
+    let v = 0;
+    let scale = 1;
+    for (let i = 0; i < 8; i++) {
+      const b = this.u8();
+      v += (b & 127) * scale;
+      if (b < 128) {
+        if (v > Number.MAX_SAFE_INTEGER) throw new TruncatedError();
+        return v;
+      }
+      scale *= 128;
+    }
+    throw new TruncatedError();
+  }
+
+  f64(): number {
+    this.need(8);
+    const v = this.buf.readDoubleLE(this.pos);
+    this.pos += 8;
+    return v;
+  }
+
+  str(): string {
+    return this.rawStr(this.varint());
+  }
+
+  rawStr(n: number): string {
+    this.need(n);
+    const s = this.buf.latin1Slice(this.pos, this.pos + n);
+    this.pos += n;
+    return s;
+  }
+}

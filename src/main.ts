@@ -1,0 +1,114 @@
+/**
+ * Wires the real platform to the server: what `bin/gramme-server` runs.
+ */
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { GrammeError } from './base/errors.ts';
+import { COMMANDS } from './commands/index.ts';
+import { CommandTable } from './commands/table.ts';
+import { openLog } from './platform/log.ts';
+import { SqliteEngine } from './platform/sqlite.ts';
+import { systemClock, systemHost, systemRandom, systemTimers } from './platform/system.ts';
+import { TcpTransport } from './platform/tcp.ts';
+import type { SyncPolicy } from './ports/engine.ts';
+import { Config, parseArguments, parseConfigText } from './server/config.ts';
+import { GrammeServer } from './server/gramme.ts';
+import { VERSION } from './server/version.ts';
+import { Store } from './store/store.ts';
+
+const MB = 1024 * 1024;
+
+const USAGE = `Usage: gramme-server [/path/to/gramme.conf] [--directive value ...]
+       gramme-server -v | --version
+       gramme-server -h | --help
+
+Examples:
+       gramme-server
+       gramme-server conf/gramme.conf
+       gramme-server --port 7777 --dir /var/lib/gramme --appendfsync always
+`;
+
+/** Runs a server until it is told to stop. Resolves with the process's exit code. */
+export async function main(argv: string[]): Promise<number> {
+  let config: Config;
+  try {
+    const args = parseArguments(argv);
+    if (args.help) {
+      process.stdout.write(USAGE);
+      return 0;
+    }
+    if (args.version) {
+      process.stdout.write(`gramme-server ${VERSION}\n`);
+      return 0;
+    }
+    const read = (file: string) => fs.readFileSync(file, 'utf8');
+    const settings = args.file === null ? [] : parseConfigText(read(args.file === '-' ? '/dev/stdin' : args.file), read, args.file);
+    config = new Config([...settings, ...args.settings]);
+    if (args.file !== null && args.file !== '-') config.file = path.resolve(args.file);
+  } catch (error) {
+    process.stderr.write(`gramme-server: ${error instanceof Error ? error.message : String(error)}\n`);
+    return 1;
+  }
+  const log = openLog(config.get('loglevel'), config.get('logfile'));
+  config.onChange('loglevel', () => log.setLevel(config.get('loglevel')));
+  for (const warning of config.warnings) log.warn({}, warning);
+  try {
+    return await serve(config, log);
+  } catch (error) {
+    const known = error instanceof GrammeError;
+    log.error({ code: known ? error.code : undefined, error: known ? error.message : String((error as Error).stack ?? error) }, 'the server could not start');
+    process.stderr.write(`gramme-server: ${error instanceof Error ? error.message : String(error)}\n`);
+    return 1;
+  }
+}
+
+async function serve(config: Config, log: ReturnType<typeof openLog>): Promise<number> {
+  const directory = path.resolve(config.get('dir'));
+  const limit = config.num('maxmemory');
+  // the fold writes best with much of the tree in cache; a small maxmemory means a small server
+  const cacheBytes = limit === 0 ? 128 * MB : Math.min(128 * MB, Math.max(8 * MB, limit / 2));
+  const store = await Store.open({
+    engine: new SqliteEngine({ directory, log, cacheBytes }),
+    clock: systemClock,
+    timers: systemTimers,
+    random: systemRandom,
+    log,
+    databases: config.num('databases'),
+    partitions: config.num('cluster-partitions'),
+    maxSiblings: config.num('max-siblings'),
+    sync: config.get('appendfsync') as SyncPolicy,
+  });
+  let stopped: (code: number) => void = () => {};
+  const done = new Promise<number>((resolve) => {
+    stopped = resolve;
+  });
+  const server = new GrammeServer({
+    config,
+    store,
+    table: new CommandTable(COMMANDS),
+    transport: new TcpTransport(),
+    clock: systemClock,
+    timers: systemTimers,
+    random: systemRandom,
+    host: systemHost,
+    log,
+    onStopped: () => stopped(0),
+  });
+  const stop = () => {
+    server.shutdown().catch((error) => {
+      log.error({ error: String(error) }, 'stopping failed; the journal is kept and replayed at the next start');
+      stopped(1);
+    });
+  };
+  process.on('SIGTERM', stop);
+  process.on('SIGINT', stop);
+  let addresses: string[];
+  try {
+    addresses = await server.listen();
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+  log.info({ addresses, directory, version: VERSION, node: server.nodeId }, 'Ready to accept connections');
+  return done;
+}

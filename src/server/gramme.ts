@@ -1,0 +1,641 @@
+/**
+ * The server: connections in, commands run, replies out, all in one thread and in one place.
+ *
+ * The path of a command is short on purpose and allocates nothing: bytes are parsed in place, the command is found by
+ * its bytes, its handler runs against resident keys and writes its reply into the tick's output. What must wait (a key
+ * on disk, an asynchronous command, a pause) suspends its client, whose later input queues behind it.
+ */
+import { NO_AUTH, READ_ONLY_DISK, ReplyError } from '../base/errors.ts';
+import { DEFAULT_MAX_BULK_BYTES, OUTPUT_PAUSE_BYTES } from '../base/limits.ts';
+import type { Command, CommandTable } from '../commands/table.ts';
+import type { CommandContext } from '../commands/command.ts';
+import type { Clock, Random, Timer, Timers } from '../ports/clock.ts';
+import type { SyncPolicy } from '../ports/engine.ts';
+import type { Host } from '../ports/host.ts';
+import type { Log } from '../ports/log.ts';
+import type { Connection, Listener, Transport } from '../ports/transport.ts';
+import { Argv } from '../resp/argv.ts';
+import { INCOMPLETE, INVALID } from '../resp/parser.ts';
+import type { ReplyWriter } from '../resp/reply.ts';
+import { slotOfBytes } from '../ring/slots.ts';
+import { type Database, type KeyPlace, type Keyspace, MISS } from '../store/keyspace.ts';
+import type { Store } from '../store/store.ts';
+import { Client, REPLY_OFF, REPLY_ON, REPLY_SKIP } from './client.ts';
+import type { Config } from './config.ts';
+import { formatMonitorLine } from './monitor.ts';
+import { Output } from './output.ts';
+import type { Server } from './server.ts';
+import { Stats } from './stats.ts';
+
+const CRON_MS = 100;
+const MIN_PENDING_BYTES = 4096;
+/** One in so many calls of a fast command is timed; the others are reckoned to take as long. */
+const TIMING_SAMPLE = 32;
+
+const DENIED =
+  '-DENIED Gramme is running in protected mode because protected mode is enabled and no password is set for the default user. ' +
+  'In this mode connections are only accepted from the loopback interface. To connect from other computers, either set a password ' +
+  "with 'requirepass', bind to trusted addresses only, or turn protected mode off with CONFIG SET protected-mode no.\r\n";
+
+export interface ServerParts {
+  config: Config;
+  store: Store;
+  table: CommandTable;
+  transport: Transport;
+  clock: Clock;
+  timers: Timers;
+  random: Random;
+  host: Host;
+  log: Log;
+  /** Called when SHUTDOWN (or a signal) has stopped everything. */
+  onStopped: () => void;
+}
+
+export class GrammeServer implements Server, CommandContext {
+  readonly config: Config;
+  readonly store: Store;
+  readonly keys: Keyspace;
+  readonly table: CommandTable;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly random: Random;
+  readonly host: Host;
+  readonly log: Log;
+  readonly stats: Stats;
+  readonly clients = new Map<number, Client>();
+  readonly monitors = new Set<Client>();
+  readonly runId: string;
+  readonly nodeId: string;
+  readonly startedMs: number;
+  pausedUntilMs = 0;
+  private pausedWritesOnly = false;
+
+  // the command context: one for all commands, since they run one at a time
+  readonly server: Server = this;
+  argv: Argv;
+  out: ReplyWriter;
+  client!: Client;
+  db!: Database;
+  now = 0;
+
+  private readonly transport: Transport;
+  private readonly output: Output;
+  private readonly parsed = new Argv(1024);
+  private readonly listeners: Listener[] = [];
+  private readonly onStopped: () => void;
+  private readonly background: Timer[] = [];
+  private nextClientId = 1;
+  private deferred: Promise<(out: ReplyWriter) => void> | null = null;
+  private calls = 0;
+  private stopping: Promise<void> | null = null;
+  private throttled = false;
+  /** Clients held back by CLIENT PAUSE or by an overload. */
+  private readonly waitingForGate = new Set<Client>();
+  private maxMemoryReached = false;
+
+  constructor(parts: ServerParts) {
+    this.config = parts.config;
+    this.store = parts.store;
+    this.keys = parts.store.keys;
+    this.table = parts.table;
+    this.transport = parts.transport;
+    this.clock = parts.clock;
+    this.timers = parts.timers;
+    this.random = parts.random;
+    this.host = parts.host;
+    this.log = parts.log;
+    this.onStopped = parts.onStopped;
+    this.stats = new Stats(parts.clock, parts.config);
+    this.followConfig();
+    this.runId = parts.random.bytes(20).toString('hex');
+    this.nodeId = parts.store.identity.nodeId;
+    this.startedMs = parts.clock.now();
+    this.now = this.startedMs;
+    this.output = new Output((run) => parts.timers.endOfTick(run));
+    this.output.batchToAwait = () => this.store.journal.tickEnd();
+    this.output.onWritten = (_, bytes) => {
+      this.stats.netOut += bytes;
+    };
+    this.store.journal.onCommitted = (upTo) => {
+      this.output.release(upTo);
+      // under `always` the next batch is sealed at the end of a tick, with the replies that belong to it
+      this.output.wake();
+    };
+    this.store.journal.onFailure = () => this.output.abandon();
+    this.store.fold.onProgress = () => this.checkLoad();
+    this.argv = this.parsed;
+    this.out = this.output.w;
+  }
+
+  // ------------------------------------------------------------------ start and stop
+
+  async listen(): Promise<string[]> {
+    const port = this.config.num('port');
+    const backlog = this.config.num('tcp-backlog');
+    const accept = (connection: Connection) => this.accept(connection);
+    const keepAliveSeconds = this.config.num('tcp-keepalive');
+    if (port > 0) {
+      for (const bind of this.config.list('bind')) {
+        const optional = bind.startsWith('-');
+        const address = optional ? bind.slice(1) : bind;
+        const host = address === '*' ? '0.0.0.0' : address === '::*' ? '::' : address;
+        try {
+          this.listeners.push(await this.transport.listen({ host, port, backlog, keepAliveSeconds }, accept));
+        } catch (error) {
+          if (!optional) throw error;
+          this.log.debug({ address, error: String(error) }, 'an optional address is not available');
+        }
+      }
+    }
+    const path = this.config.get('unixsocket');
+    if (path !== '') {
+      const mode = Number.parseInt(this.config.get('unixsocketperm'), 8) || 0;
+      this.listeners.push(await this.transport.listen({ path, mode, backlog }, accept));
+    }
+    this.background.push(this.timers.every(CRON_MS, () => this.cron()));
+    return this.listeners.map((l) => l.address);
+  }
+
+  shutdown(): Promise<void> {
+    this.stopping ??= this.stop();
+    return this.stopping;
+  }
+
+  private async stop(): Promise<void> {
+    this.log.info({}, 'shutting down');
+    for (const t of this.background) t.cancel();
+    for (const l of this.listeners) void l.close();
+    this.output.flush();
+    await this.store.close();
+    for (const client of this.clients.values()) client.connection.destroy();
+    this.log.info({}, 'everything is on disk; bye');
+    this.onStopped();
+  }
+
+  // ------------------------------------------------------------------ connections
+
+  private accept(connection: Connection): void {
+    this.stats.connectionsReceived++;
+    if (this.clients.size >= this.config.num('maxclients')) {
+      this.stats.connectionsRejected++;
+      this.refuse(connection, '-ERR max number of clients reached\r\n');
+      return;
+    }
+    if (this.config.bool('protected-mode') && this.config.get('requirepass') === '' && !isLoopback(connection.remote)) {
+      this.stats.connectionsRejected++;
+      this.refuse(connection, DENIED);
+      return;
+    }
+    const client = new Client(this.nextClientId++, connection, this.clock.now());
+    client.authenticated = this.config.get('requirepass') === '';
+    client.parser.authenticated = client.authenticated;
+    client.parser.maxBulkBytes = Math.min(this.config.num('proto-max-bulk-len'), DEFAULT_MAX_BULK_BYTES);
+    this.clients.set(client.id, client);
+    if (this.throttled) connection.pause();
+    connection.handler = {
+      onData: (buf, start, end) => this.input(client, buf, start, end),
+      onEnd: () => this.inputEnded(client),
+      onDrain: () => this.drained(client),
+      onClose: () => this.gone(client),
+    };
+  }
+
+  private refuse(connection: Connection, text: string): void {
+    const bytes = Buffer.from(text, 'latin1');
+    connection.write(bytes, 0, bytes.length);
+    connection.end();
+  }
+
+  private gone(client: Client): void {
+    client.closed = true;
+    client.pending = null;
+    this.clients.delete(client.id);
+    this.monitors.delete(client);
+    this.waitingForGate.delete(client);
+  }
+
+  /** The other end is done sending: it still gets what it asked for. */
+  private inputEnded(client: Client): void {
+    if (client.closed) return;
+    if (client.waiting) client.endAfterWaiting = true;
+    else this.closeClient(client, true);
+  }
+
+  closeClient(client: Client, afterReply: boolean): void {
+    if (client.closed || client.closing) return;
+    if (!afterReply) {
+      client.connection.destroy();
+      return;
+    }
+    client.closing = true;
+    const current = this.client;
+    this.output.select(client);
+    if (current !== undefined && current !== client && !current.closed) this.output.select(current);
+  }
+
+  push(client: Client, write: (out: ReplyWriter) => void): void {
+    if (client.closed || client.closing) return;
+    write(this.output.select(client));
+  }
+
+  private drained(client: Client): void {
+    if (!client.paused || client.connection.pending() > OUTPUT_PAUSE_BYTES / 2) return;
+    client.paused = false;
+    if (!this.throttled) client.connection.resume();
+    this.resumeInput(client);
+  }
+
+  // ------------------------------------------------------------------ input
+
+  private input(client: Client, buf: Buffer, start: number, end: number): void {
+    this.tick();
+    this.stats.netIn += end - start;
+    client.bytesIn += end - start;
+    if (client.closing) return;
+    if (client.pending === null && !client.waiting) {
+      const at = this.run(client, buf, start, end);
+      if (at < end) this.keep(client, buf, at, end);
+      return;
+    }
+    this.keep(client, buf, start, end);
+    this.resumeInput(client);
+  }
+
+  private tick(): void {
+    this.now = this.keys.now = this.clock.now();
+    this.keys.seconds = (this.now / 1000) | 0;
+  }
+
+  /** Copies input that can't be executed yet. */
+  private keep(client: Client, buf: Buffer, start: number, end: number): void {
+    if (client.closed || client.closing) return;
+    const n = end - start;
+    let used = client.pendingEnd - client.pendingStart;
+    if (client.pending === null) {
+      client.pending = Buffer.allocUnsafeSlow(Math.max(MIN_PENDING_BYTES, n));
+      client.pendingStart = client.pendingEnd = used = 0;
+    }
+    if (used + n > this.config.num('client-query-buffer-limit')) {
+      this.log.warn({ client: client.id, bytes: used + n }, 'closing a client that reached client-query-buffer-limit');
+      this.closeClient(client, false);
+      return;
+    }
+    if (client.pendingEnd + n > client.pending.length) {
+      let target = client.pending;
+      if (used + n > client.pending.length || client.pendingStart < client.pending.length / 2) {
+        // growth by doubling, towards what the command is known to need
+        let size = client.pending.length;
+        while (size < used + n) size *= 2;
+        target = Buffer.allocUnsafeSlow(size);
+      }
+      client.pending.copy(target, 0, client.pendingStart, client.pendingEnd);
+      client.pending = target;
+      client.pendingStart = 0;
+      client.pendingEnd = used;
+    }
+    buf.copy(client.pending, client.pendingEnd, start, end);
+    client.pendingEnd += n;
+    // one that pipelines while it waits is not read from without bound
+    if (client.waiting && client.pendingEnd - client.pendingStart > OUTPUT_PAUSE_BYTES && !client.paused) {
+      client.paused = true;
+      client.connection.pause();
+    }
+  }
+
+  private resumeInput(client: Client): void {
+    if (client.pending === null || client.waiting || client.closing || client.closed || client.paused) return;
+    const { pendingStart, pendingEnd } = client;
+    if (pendingEnd - pendingStart < client.parser.wanted()) return;
+    const at = this.run(client, client.pending, pendingStart, pendingEnd);
+    if (client.pending === null) return;
+    if (at >= client.pendingEnd) client.pending = null;
+    else client.pendingStart = at;
+  }
+
+  /** Executes the commands in buf[start, end); returns where it stopped. */
+  private run(client: Client, buf: Buffer, start: number, end: number): number {
+    const { parser } = client;
+    const argv = this.parsed;
+    let at = start;
+    while (at < end) {
+      const next = parser.next(argv, buf, at, end);
+      if (next === INCOMPLETE) break;
+      if (next === INVALID) {
+        this.output.select(client).error(parser.error);
+        this.stats.errorReply(parser.error);
+        this.closeClient(client, true);
+        return end;
+      }
+      at = next;
+      if (argv.argc === 0) continue;
+      this.execute(client, argv);
+      if (client.waiting || client.closing || client.closed) break;
+      if (this.output.w.pos > 65536) {
+        this.output.flushIfLarge();
+        if (client.connection.pending() > OUTPUT_PAUSE_BYTES) {
+          client.paused = true;
+          client.connection.pause();
+          break;
+        }
+      }
+    }
+    return at;
+  }
+
+  // ------------------------------------------------------------------ execution
+
+  private execute(client: Client, argv: Argv): void {
+    const out = this.output.select(client);
+    this.client = client;
+    this.argv = argv;
+    this.out = out;
+    this.db = this.keys.names[client.db];
+    client.lastMs = this.now;
+    client.commands++;
+    this.stats.commands++;
+    const before = out.pos;
+    const skip = client.skipNext;
+    client.skipNext = false;
+    let command = this.table.find(argv);
+    if (command === null) {
+      this.fail(out, unknownCommand(argv), null);
+    } else {
+      if (command.subcommands !== null && argv.argc > 1) command = this.subcommand(command, argv, out);
+      if (command !== null && this.admit(client, command, argv, out)) this.call(client, command, argv, out, before);
+    }
+    if (client.replyMode !== REPLY_ON || skip) this.dropReply(client, out, before, skip);
+  }
+
+  private dropReply(client: Client, out: ReplyWriter, before: number, skip: boolean): void {
+    if (client.replyMode === REPLY_OFF || skip) out.pos = before;
+    else if (client.replyMode === REPLY_SKIP) {
+      client.replyMode = REPLY_ON;
+      client.skipNext = true;
+      out.pos = before;
+    }
+  }
+
+  private subcommand(command: Command, argv: Argv, out: ReplyWriter): Command | null {
+    const sub = command.subcommands!.get(argv.lower(1));
+    if (sub !== undefined) return sub;
+    this.fail(out, `ERR unknown subcommand '${argv.str(1).slice(0, 128)}'. Try ${command.spec.name.toUpperCase()} HELP.`, command);
+    return null;
+  }
+
+  /** May this command run now? Replies when it may not. */
+  private admit(client: Client, command: Command, argv: Argv, out: ReplyWriter): boolean {
+    const { arity } = command;
+    if (arity > 0 ? argv.argc !== arity : argv.argc < -arity) {
+      this.reject(command, out, `ERR wrong number of arguments for '${command.fullName}' command`);
+      return false;
+    }
+    if (!client.authenticated && !command.noAuth) {
+      this.reject(command, out, NO_AUTH.message);
+      return false;
+    }
+    if (command.write && this.store.journal.failure !== null) {
+      this.reject(command, out, READ_ONLY_DISK.message);
+      return false;
+    }
+    if (this.pausedUntilMs > 0 && this.mustPause(command)) {
+      this.suspend(client, argv);
+      this.waitingForGate.add(client);
+      return false;
+    }
+    return true;
+  }
+
+  private reject(command: Command, out: ReplyWriter, message: string): void {
+    command.stat.rejected++;
+    this.stats.errorReply(message);
+    out.error(message);
+  }
+
+  private fail(out: ReplyWriter, message: string, command: Command | null): void {
+    if (command !== null) command.stat.failed++;
+    this.stats.errorReply(message);
+    out.error(message);
+  }
+
+  private call(client: Client, command: Command, argv: Argv, out: ReplyWriter, before: number): void {
+    if (this.monitors.size > 0 && !command.skipMonitor) this.feedMonitors(client, argv);
+    const timed = !command.fast || (++this.calls & (TIMING_SAMPLE - 1)) === 0;
+    const started = timed ? this.clock.monotonic() : 0;
+    client.lastCommand = command.fullName;
+    try {
+      command.handler(this);
+    } catch (error) {
+      if (error === MISS) {
+        out.pos = before;
+        this.fetchAndRetry(client, command, argv);
+        return;
+      }
+      this.caught(error, command, out, before);
+    }
+    if (this.deferred !== null) this.awaitDeferred(client, command, argv);
+    if (timed) {
+      const usec = (this.clock.monotonic() - started) * 1000;
+      this.stats.called(command.stat, usec);
+      if (!command.skipSlowlog) this.stats.slow(usec, argv, client);
+    } else command.stat.calls++;
+  }
+
+  private caught(error: unknown, command: Command, out: ReplyWriter, before: number): void {
+    out.pos = before;
+    if (error instanceof ReplyError) {
+      this.fail(out, error.message, command);
+      return;
+    }
+    const message = error instanceof Error ? error.message : String(error);
+    this.log.error({ command: command.fullName, error: error instanceof Error ? error.stack : message }, 'a command failed');
+    this.fail(out, `ERR internal error: ${message}`, command);
+  }
+
+  private feedMonitors(client: Client, argv: Argv): void {
+    const line = formatMonitorLine(this.now, client, argv);
+    for (const monitor of this.monitors) if (monitor !== client) this.output.select(monitor).simple(line);
+    this.output.select(client);
+  }
+
+  slot(i: number): number {
+    const { argv } = this;
+    return slotOfBytes(argv.buf, argv.offsets[2 * i], argv.offsets[2 * i + 1]);
+  }
+
+  // ------------------------------------------------------------------ waiting
+
+  /** Stops serving a client until `resume`; what it sends meanwhile is kept. */
+  private suspend(client: Client, argv: Argv): void {
+    client.waiting = true;
+    client.waitingArgv = argv.copy();
+  }
+
+  /** Runs a suspended client's command again, then what has come in behind it. */
+  private retry(client: Client): void {
+    const argv = client.waitingArgv;
+    client.waiting = false;
+    client.waitingArgv = null;
+    if (client.closed || argv === null) return;
+    this.tick();
+    client.commands--;
+    this.stats.commands--;
+    this.execute(client, argv);
+    if (!client.waiting) this.goOn(client);
+  }
+
+  private goOn(client: Client): void {
+    if (client.closed) return;
+    if (client.paused && client.connection.pending() <= OUTPUT_PAUSE_BYTES) {
+      client.paused = false;
+      if (!this.throttled) client.connection.resume();
+    }
+    this.resumeInput(client);
+    if (client.endAfterWaiting && !client.waiting) this.closeClient(client, true);
+  }
+
+  /** The command needs keys from disk: brings in all that it names, and runs it again. */
+  private fetchAndRetry(client: Client, command: Command, argv: Argv): void {
+    const miss = this.keys.missing!;
+    const places: KeyPlace[] = [miss];
+    for (const i of this.table.keyPositions(command.spec, argv) ?? []) {
+      const key = argv.str(i);
+      const slot = this.slot(i);
+      if (!this.keys.isResident(miss.db, key, slot)) places.push({ db: miss.db, key, slot });
+    }
+    this.suspend(client, argv);
+    this.store.residency.load(places).then(
+      () => this.retry(client),
+      (error) => {
+        client.waiting = false;
+        client.waitingArgv = null;
+        if (client.closed) return;
+        this.log.error({ error: String(error) }, 'a key could not be read');
+        const out = this.output.select(client);
+        this.fail(out, 'IOERR the key could not be read from disk; see the server log', command);
+        this.goOn(client);
+      },
+    );
+  }
+
+  defer(work: Promise<(out: ReplyWriter) => void>): void {
+    this.deferred = work;
+  }
+
+  private awaitDeferred(client: Client, command: Command, argv: Argv): void {
+    const work = this.deferred!;
+    this.deferred = null;
+    const { name } = command.spec;
+    client.waiting = true;
+    client.waitingArgv = null;
+    void argv;
+    const settle = (reply: (out: ReplyWriter) => void) => {
+      client.waiting = false;
+      if (client.closed) return;
+      this.tick();
+      const out = this.output.select(client);
+      this.client = client;
+      const before = out.pos;
+      try {
+        reply(out);
+      } catch (error) {
+        this.caught(error, command, out, before);
+      }
+      if (client.replyMode === REPLY_OFF) out.pos = before;
+      this.goOn(client);
+    };
+    work.then(settle, (error) =>
+      settle((out) => {
+        if (!(error instanceof ReplyError)) this.log.error({ command: name, error: String(error) }, 'a command failed');
+        this.fail(out, error instanceof ReplyError ? error.message : `ERR internal error: ${String(error)}`, command);
+      }),
+    );
+  }
+
+  // ------------------------------------------------------------------ gates
+
+  pause(untilMs: number, writesOnly: boolean): void {
+    this.pausedUntilMs = untilMs;
+    this.pausedWritesOnly = writesOnly;
+    if (untilMs === 0) this.openGate();
+  }
+
+  private mustPause(command: Command): boolean {
+    if (this.now >= this.pausedUntilMs) {
+      this.pausedUntilMs = 0;
+      return false;
+    }
+    if (command.spec.name === 'client' || command.fullName.startsWith('client|')) return false;
+    return !this.pausedWritesOnly || command.write;
+  }
+
+  private openGate(): void {
+    const clients = [...this.waitingForGate];
+    this.waitingForGate.clear();
+    for (const client of clients) this.retry(client);
+  }
+
+  /** Writes that come faster than the disk takes them: clients are not read from until it has caught up. */
+  private checkLoad(): void {
+    const overloaded = this.store.overloaded();
+    if (overloaded === this.throttled) return;
+    this.throttled = overloaded;
+    for (const client of this.clients.values()) {
+      if (overloaded) client.connection.pause();
+      else if (!client.paused) client.connection.resume();
+    }
+    if (overloaded !== this.maxMemoryReached) {
+      this.maxMemoryReached = overloaded;
+      this.log.debug({ backlog: this.store.journal.backlogBytes }, overloaded ? 'input waits for the fold' : 'input goes on');
+    }
+  }
+
+  // ------------------------------------------------------------------ configuration
+
+  /** Applies directives now, and whenever CONFIG SET changes them. */
+  private followConfig(): void {
+    const { config, store } = this;
+    const follow = (name: string, apply: () => void) => {
+      apply();
+      config.onChange(name, apply);
+    };
+    follow('max-siblings', () => {
+      this.keys.maxSiblings = config.num('max-siblings');
+    });
+    follow('maxmemory', () => {
+      // beyond its limit the heap would end the process; half of it leaves room for everything that is no key
+      const heap = this.host.heapLimitBytes() * 0.5;
+      const asked = config.num('maxmemory');
+      store.setMemoryLimit(asked === 0 ? heap : Math.min(asked, heap));
+    });
+    config.onChange('appendfsync', () => void store.journal.setPolicy(config.get('appendfsync') as SyncPolicy));
+    config.onChange('requirepass', () => {
+      // clients that are in stay in, as in Redis; new ones must know the password
+      for (const client of this.clients.values()) client.parser.authenticated = client.authenticated;
+    });
+  }
+
+  // ------------------------------------------------------------------ housekeeping
+
+  private cron(): void {
+    this.tick();
+    this.stats.cron();
+    this.checkLoad();
+    if (this.pausedUntilMs > 0 && this.now >= this.pausedUntilMs) this.pause(0, false);
+    const timeoutSeconds = this.config.num('timeout');
+    if (timeoutSeconds > 0) {
+      for (const client of this.clients.values()) {
+        if (!client.waiting && !client.monitor && this.now - client.lastMs > timeoutSeconds * 1000) this.closeClient(client, false);
+      }
+    }
+  }
+}
+
+function isLoopback(remote: string): boolean {
+  return remote.startsWith('127.') || remote.startsWith('[::1]') || remote.startsWith('/') || !remote.includes(':');
+}
+
+function unknownCommand(argv: Argv): string {
+  let args = '';
+  for (let i = 1; i < argv.argc && args.length < 128; i++) args += `'${argv.str(i).slice(0, 128 - args.length)}' `;
+  return `ERR unknown command '${argv.str(0).slice(0, 128)}', with args beginning with: ${args}`;
+}

@@ -1,0 +1,272 @@
+/**
+ * The fold: journal to rows, the last state of each key once (DESIGN section 7).
+ *
+ * It takes the keys written since the last fold in order of place, encodes them from memory a slice at a time, and
+ * writes them in few large transactions. Before a transaction commits, the journal holds everything that its rows
+ * show; only when the rows are fsynced do journal batches go. So at every moment rows and journal together hold
+ * every acknowledged write, and replaying a batch twice changes nothing.
+ */
+import { ByteWriter } from '../base/bytes.ts';
+import { FOLD_SLICE_BYTES, FOLD_SLICE_ROWS, FOLD_START_BYTES, FOLD_START_MS, FOLD_TRANSACTION_ROWS, INLINE_STATE_BYTES } from '../base/limits.ts';
+import { actorName } from '../causality/actors.ts';
+import type { Clock, Timers } from '../ports/clock.ts';
+import type { Engine, RowBatch } from '../ports/engine.ts';
+import type { Log } from '../ports/log.ts';
+import { positionOf } from '../ring/position.ts';
+import { SLOTS } from '../ring/slots.ts';
+import { NONE } from '../types/kinds.ts';
+import { encodePayload, type Entry, type EntryRef } from '../types/state.ts';
+import type { Journal } from './journal.ts';
+import type { Database, Keyspace } from './keyspace.ts';
+import { DIRTY, FOLDING, ROW_EXISTS, ROW_EXPIRES, ROW_LIVE, type StoredKey } from './object.ts';
+import { encodeObject, rowDeadline } from './rows.ts';
+
+const RETRY_MS = 1000;
+
+/** Counts, floors and database names as of the last committed transaction. */
+export interface RowsMeta {
+  keys: number[];
+  expires: number[];
+  floors: number[];
+  names: number[];
+  /** Batches up to this one have their SWAPDBs in `names`. */
+  swapsUpTo: number;
+}
+
+export class Fold {
+  /** Rows folded since start, and the last fold's ms. */
+  rows = 0;
+  lastMs = 0;
+  running = false;
+  failure: string | null = null;
+  meta: RowsMeta;
+  /** Bytes of journal at which a fold starts; less when memory is small. */
+  startBytes = FOLD_START_BYTES;
+  /** Set while the server is busy: pause between slices, in ms. */
+  pauseMs = 0;
+  onProgress: () => void = () => {};
+
+  private readonly w = new ByteWriter(FOLD_SLICE_BYTES * 2);
+  private clears = new Set<Database>();
+  private held = 0;
+  private firstDirtyMs = 0;
+  private idle: (() => void)[] = [];
+  private readonly engine: Engine;
+  private readonly keys: Keyspace;
+  private readonly journal: Journal;
+  private readonly clock: Clock;
+  private readonly timers: Timers;
+  private readonly log: Log;
+
+  constructor(parts: { engine: Engine; keys: Keyspace; journal: Journal; clock: Clock; timers: Timers; log: Log; meta: RowsMeta }) {
+    this.engine = parts.engine;
+    this.keys = parts.keys;
+    this.journal = parts.journal;
+    this.clock = parts.clock;
+    this.timers = parts.timers;
+    this.log = parts.log;
+    this.meta = parts.meta;
+    this.keys.onFlush = (db) => this.clears.add(db);
+  }
+
+  /** Starts a fold when one is due. Called every few ms. */
+  poke(): void {
+    if (this.running || this.held > 0 || this.failure !== null) return;
+    if (this.keys.dirty.length === 0 && this.clears.size === 0 && this.journal.backlogBytes === 0) return;
+    const now = this.clock.monotonic();
+    if (this.firstDirtyMs === 0) this.firstDirtyMs = now;
+    if (this.journal.backlogBytes >= this.startBytes || now - this.firstDirtyMs >= FOLD_START_MS) void this.run();
+  }
+
+  /** Folds everything there is now; resolves when it is in rows. Rejects when the disk refuses. */
+  async drain(): Promise<void> {
+    while (this.running) await new Promise<void>((resolve) => this.idle.push(resolve));
+    this.pauseMs = 0;
+    await this.run();
+    if (this.failure !== null) throw new Error(this.failure);
+  }
+
+  /** Keeps the fold from running while `work` does. */
+  async hold<T>(work: () => Promise<T>): Promise<T> {
+    this.held++;
+    try {
+      while (this.running) await new Promise<void>((resolve) => this.idle.push(resolve));
+      return await work();
+    } finally {
+      this.held--;
+    }
+  }
+
+  private async run(): Promise<void> {
+    this.running = true;
+    this.firstDirtyMs = 0;
+    const started = this.clock.monotonic();
+    try {
+      await this.journal.flush();
+      const upTo = this.journal.committed;
+      await this.foldAll();
+      await this.engine.syncRows();
+      await this.journal.drop(upTo);
+      this.failure = null;
+    } catch (error) {
+      this.failure = error instanceof Error ? error.message : String(error);
+      this.log.error({ error: this.failure }, 'the fold was interrupted; its journal is kept and it will be tried again');
+      this.timers.after(RETRY_MS, () => {
+        this.failure = null;
+      });
+    } finally {
+      this.running = false;
+      this.lastMs = this.clock.monotonic() - started;
+      for (const resolve of this.idle.splice(0)) resolve();
+      this.onProgress();
+    }
+  }
+
+  private async foldAll(): Promise<void> {
+    const list = inSlotOrder(this.keys.dirty);
+    this.keys.dirty = [];
+    const clears = [...this.clears];
+    let done = 0;
+    try {
+      do {
+        const end = Math.min(list.length, done + FOLD_TRANSACTION_ROWS);
+        await this.transaction(list, done, end, clears.splice(0));
+        done = end;
+      } while (done < list.length);
+    } catch (error) {
+      for (let i = done; i < list.length; i++) {
+        const o = list[i];
+        // encoded and written to again since: it is in the new list already
+        const listed = (o.flags & FOLDING) !== 0 && (o.flags & DIRTY) !== 0;
+        o.flags = (o.flags & ~FOLDING) | DIRTY;
+        for (const e of o.state?.entries() ?? []) e.dirty = true;
+        if (o.state !== null) o.state.removedRows = null;
+        if (!listed) this.keys.dirty.push(o);
+      }
+      throw error;
+    }
+  }
+
+  /** Folds list[start, end) in one transaction. */
+  private async transaction(list: StoredKey[], start: number, end: number, clears: Database[]): Promise<void> {
+    const floors = clears.map((db) => db.floor);
+    await this.engine.beginRows();
+    const meta: RowsMeta = { ...this.meta, keys: [...this.meta.keys], expires: [...this.meta.expires], floors: [...this.meta.floors] };
+    const rowFlags: number[] = [];
+    try {
+      for (let i = 0; i < clears.length; i++) {
+        await this.engine.clearDb(clears[i].index);
+        meta.floors[clears[i].index] = floors[i];
+        meta.keys[clears[i].index] = 0;
+        meta.expires[clears[i].index] = 0;
+      }
+      for (let at = start; at < end; ) {
+        const batch: RowBatch = { bytes: this.w.buf, puts: [], deletes: [], entryPuts: [], entryDeletes: [], entryClears: [] };
+        this.w.reset();
+        const from = at;
+        while (at < end && at - from < FOLD_SLICE_ROWS && this.w.pos < FOLD_SLICE_BYTES) {
+          rowFlags.push(this.encode(list[at], batch));
+          at++;
+        }
+        batch.bytes = this.w.buf.subarray(0, this.w.pos) as Buffer;
+        await this.engine.writeRows(batch);
+        this.onProgress();
+        if (this.pauseMs > 0) await new Promise<void>((resolve) => this.timers.after(this.pauseMs, resolve));
+      }
+      await this.journal.flush();
+      meta.names = this.keys.names.map((db) => db.index);
+      meta.swapsUpTo = this.journal.committed;
+      for (let i = start; i < end; i++) this.account(meta, list[i], rowFlags[i - start]);
+      await this.engine.commitRows({ 'rows.meta': Buffer.from(JSON.stringify(meta)) });
+    } catch (error) {
+      await this.engine.rollbackRows();
+      throw error;
+    }
+    this.meta = meta;
+    for (const db of clears) this.clears.delete(db);
+    for (let i = start; i < end; i++) this.settle(list[i], rowFlags[i - start]);
+    this.rows += end - start;
+  }
+
+  /** False for an object whose database has been flushed since it was written. */
+  private isCurrent(o: StoredKey): boolean {
+    return this.keys.shard(this.keys.databases[o.db], o.slot).map.get(o.key) === o;
+  }
+
+  private account(meta: RowsMeta, o: StoredKey, flags: number): void {
+    if (flags < 0 || !this.isCurrent(o)) return;
+    meta.keys[o.db] += (flags & ROW_LIVE ? 1 : 0) - (o.flags & ROW_LIVE ? 1 : 0);
+    meta.expires[o.db] += (flags & ROW_EXPIRES ? 1 : 0) - (o.flags & ROW_EXPIRES ? 1 : 0);
+  }
+
+  /** After the commit: the object may leave memory again, and a reaped tombstone does. */
+  private settle(o: StoredKey, flags: number): void {
+    o.flags &= ~FOLDING;
+    if (flags < 0 || !this.isCurrent(o)) return;
+    o.flags = (o.flags & ~(ROW_LIVE | ROW_EXPIRES | ROW_EXISTS)) | flags;
+    if (flags === 0 && (o.flags & DIRTY) === 0) this.keys.evict(this.keys.databases[o.db], o);
+  }
+
+  /** Encodes one object into the batch; returns its ROW_ flags, or -1 when there is nothing to write. */
+  private encode(o: StoredKey, batch: RowBatch): number {
+    o.flags = (o.flags & ~DIRTY) | FOLDING;
+    if (!this.isCurrent(o)) return -1;
+    const w = this.w;
+    const pos = positionOf(o.slot, o.key);
+    const key = w.pos;
+    w.rawStr(o.key);
+    const at = [o.db, pos, key, o.key.length];
+    const s = o.state;
+    const wasSpread = s !== null && s.removedRows !== null;
+    const spread = s !== null && s.count > 1 && s.bytes > INLINE_STATE_BYTES;
+    if (wasSpread && !spread) {
+      batch.entryClears.push(at);
+      s.removedRows = null;
+      this.keys.refresh(o);
+    }
+    // as the only member this node alone decides that a tombstone has served its time
+    if (o.type === NONE && this.keys.sole && (o.state === null || o.state.count === 0)) {
+      if (o.flags & ROW_EXISTS) batch.deletes.push(at);
+      return 0;
+    }
+    // rows of an earlier spread form, or of an interrupted fold
+    if (spread && !wasSpread && o.flags & ROW_EXISTS) batch.entryClears.push(at);
+    const state = w.pos;
+    encodeObject(w, o, spread);
+    batch.puts.push([...at, rowDeadline(o), state, w.pos - state, spread ? 1 : 0]);
+    if (spread) this.encodeEntries(o, batch, at, wasSpread);
+    return ROW_EXISTS | (o.type !== NONE ? ROW_LIVE : 0) | (o.type !== NONE && o.deadline !== 0 ? ROW_EXPIRES : 0);
+  }
+
+  private encodeEntries(o: StoredKey, batch: RowBatch, at: number[], wasSpread: boolean): void {
+    const w = this.w;
+    const s = o.state!;
+    const name = (e: EntryRef | Entry): number[] => {
+      const field = w.pos;
+      w.rawStr(e.field);
+      const actor = w.pos;
+      w.rawStr(actorName(e.actor));
+      return [field, e.field.length, actor, e.hlc];
+    };
+    for (const e of s.removedRows ?? []) batch.entryDeletes.push([...at, ...name(e)]);
+    s.removedRows = [];
+    for (const e of s.entries()) {
+      if (wasSpread && !e.dirty) continue;
+      e.dirty = false;
+      const parts = name(e);
+      const payload = w.pos;
+      encodePayload(w, e.data, e.num, e.aux);
+      batch.entryPuts.push([...at, ...parts, payload, w.pos - payload]);
+    }
+  }
+}
+
+/** Objects by (database, slot), in linear time, and by place within a slot. */
+function inSlotOrder(list: StoredKey[]): StoredKey[] {
+  const starts = new Int32Array(SLOTS + 1);
+  for (const o of list) starts[o.slot + 1]++;
+  for (let i = 0; i < SLOTS; i++) starts[i + 1] += starts[i];
+  const out = new Array<StoredKey>(list.length);
+  for (const o of list) out[starts[o.slot]++] = o;
+  return out;
+}

@@ -1,0 +1,771 @@
+/**
+ * The resident keys of one node, and every way in which a command may change one.
+ *
+ * A change is an event: it is applied to the object in place and recorded in the journal, in one synchronous step.
+ * The simple forms (`store/object`) are changed here without building an event; everything else goes through
+ * `commit`, which is DESIGN section 3 to the letter. A test replays the journal through the general rules alone
+ * and must arrive at the same states.
+ *
+ * A key that is not resident, in a shard that isn't complete, is asked for with `throw MISS`: the command stops
+ * without a trace, `missing` says what to load, and it runs again when that is there.
+ */
+import { CHUNK_BYTES } from '../base/limits.ts';
+import { MERGE_OVERFLOW, ReplyError, TOO_MANY_SIBLINGS, WRONG_TYPE } from '../base/errors.ts';
+import { Context } from '../causality/context.ts';
+import type { HybridClock } from '../causality/clock.ts';
+import { slotOf, SLOTS } from '../ring/slots.ts';
+import { chunkField } from '../types/chunks.ts';
+import { basisOf, recordsForOverwrite, runField, sumPayload, sumText, addDecimals } from '../types/increment.ts';
+import { CHUNK, DEADLINE, INCREMENT, NONE, RECORD, REGISTER, STRING } from '../types/kinds.ts';
+import { alive, liveSiblings, shownSibling } from '../types/register.ts';
+import { registerName } from '../types/deadline.ts';
+import type { Addition, Entry, EntryRef, KeyEvent, KeyState } from '../types/state.ts';
+import { viewOf } from '../types/view.ts';
+import type { Journal } from './journal.ts';
+import { COUNTED, COUNTED_EXPIRES, COUNTER, DIRTY, FOLDING, OVERFLOW, ROW_EXISTS, StoredKey } from './object.ts';
+import { recordEvent, recordFlush, recordOverwrite, recordStep, recordSwap } from './records.ts';
+
+/** Thrown when a command needs a key that is not resident. */
+export const MISS = { miss: true };
+
+export interface KeyPlace {
+  db: Database;
+  key: string;
+  slot: number;
+}
+
+/** The keys of one partition of one database. */
+export class Shard {
+  readonly map = new Map<string, StoredKey>();
+  /** Every key of the partition that has a row is resident, so a key that isn't here does not exist. */
+  complete: boolean;
+  /** Grows with each key that comes in: tells a scan that its sorted view is old. */
+  additions = 0;
+  /** Keys in order of place, made by the first scan that passes. */
+  sorted: { additions: number; keys: StoredKey[]; places: Float64Array } | null = null;
+
+  constructor(complete: boolean) {
+    this.complete = complete;
+  }
+}
+
+export class Database {
+  /** Its number in rows and records; clients' numbers are mapped to it (`SWAPDB`). */
+  readonly index: number;
+  shards: Shard[] = [];
+  /** Live keys (those past their deadlines included until they are removed), and how many have a deadline. */
+  keys = 0;
+  expires = 0;
+  /** Everything at or below this hlc is void (`FLUSHDB`). */
+  floor = 0;
+
+  constructor(index: number, partitions: number, complete: boolean) {
+    this.index = index;
+    for (let i = 0; i < partitions; i++) this.shards.push(new Shard(complete));
+  }
+}
+
+/** What a client's token says that it has seen of a key. */
+export interface Seen {
+  context: Context;
+  gone: EntryRef[];
+  /** Run → [hlc, sum]. */
+  sums: Map<string, { hlc: number; sum: string }>;
+}
+
+export class Keyspace {
+  readonly databases: Database[] = [];
+  /** Client's database number → database. */
+  names: Database[] = [];
+  /** What the last MISS needs. */
+  missing: KeyPlace | null = null;
+  /** Wall-clock ms, set at the start of each command or batch of commands. */
+  now = 0;
+  /** Seconds, for idle times. */
+  seconds = 0;
+  /** Reckoned bytes of all resident objects. */
+  bytes = 0;
+  /** Objects to fold. */
+  dirty: StoredKey[] = [];
+  /** This node's actor. */
+  readonly actor: number;
+  /** This node is the only member: nothing concurrent can be elsewhere, so chains survive restarts and records can go. */
+  sole = true;
+  /** Own stamps at or below this were made before this process held the keys. */
+  chainStart = 0;
+  maxSiblings: number;
+  /** Called for each change of a key, as keyspace notifications name it. */
+  notify: ((db: Database, event: string, key: string, kind: string) => void) | null = null;
+  stats = { hits: 0, misses: 0, expired: 0, events: 0, siblings: new Array<number>(11).fill(0) };
+
+  private readonly clock: HybridClock;
+  readonly journal: Journal;
+  private readonly shift: number;
+  readonly partitions: number;
+
+  constructor(options: {
+    actor: number;
+    clock: HybridClock;
+    journal: Journal;
+    databases: number;
+    partitions: number;
+    maxSiblings: number;
+    complete: boolean;
+  }) {
+    this.actor = options.actor;
+    this.clock = options.clock;
+    this.journal = options.journal;
+    this.maxSiblings = options.maxSiblings;
+    this.partitions = options.partitions;
+    this.shift = Math.log2(SLOTS / options.partitions);
+    for (let i = 0; i < options.databases; i++) this.databases.push(new Database(i, options.partitions, options.complete));
+    this.names = [...this.databases];
+  }
+
+  // ------------------------------------------------------------------ finding
+
+  shard(db: Database, slot: number): Shard {
+    return db.shards[slot >> this.shift];
+  }
+
+  partitionOf(slot: number): number {
+    return slot >> this.shift;
+  }
+
+  /** The object of a key in whatever state, or null where it is known not to exist. Throws MISS. */
+  object(db: Database, key: string, slot: number): StoredKey | null {
+    const shard = db.shards[slot >> this.shift];
+    const o = shard.map.get(key);
+    if (o !== undefined) {
+      o.used = this.seconds;
+      return o;
+    }
+    if (shard.complete) return null;
+    this.missing = { db, key, slot };
+    throw MISS;
+  }
+
+  /** True when `object` would not throw. */
+  isResident(db: Database, key: string, slot: number): boolean {
+    const shard = db.shards[slot >> this.shift];
+    return shard.complete || shard.map.has(key);
+  }
+
+  /** A live key, or null. Counts a hit or a miss. Throws MISS. */
+  find(db: Database, key: string, slot: number): StoredKey | null {
+    const o = this.object(db, key, slot);
+    if (o !== null && o.type !== NONE && (o.deadline === 0 || o.deadline > this.now || this.outlives(o))) {
+      this.stats.hits++;
+      return o;
+    }
+    this.stats.misses++;
+    return null;
+  }
+
+  /** As `find`, without counting. */
+  peek(db: Database, key: string, slot = slotOf(key)): StoredKey | null {
+    const o = this.object(db, key, slot);
+    return o !== null && this.isLive(o) ? o : null;
+  }
+
+  isLive(o: StoredKey): boolean {
+    return o.type !== NONE && (o.deadline === 0 || o.deadline > this.now || this.outlives(o));
+  }
+
+  /** The shown sibling has passed its deadline: is there another that has not? */
+  private outlives(o: StoredKey): boolean {
+    if (o.state === null) return false;
+    this.refresh(o);
+    return o.isLive(this.now);
+  }
+
+  /** As `find`; a key of another type throws WRONGTYPE. */
+  findString(db: Database, key: string, slot: number): StoredKey | null {
+    const o = this.find(db, key, slot);
+    if (o !== null && o.type !== STRING) throw WRONG_TYPE;
+    if (o !== null && o.state !== null) this.countSiblings(o);
+    else if (o !== null) this.stats.siblings[1]++;
+    return o;
+  }
+
+  private countSiblings(o: StoredKey): void {
+    let n = 0;
+    for (let e = o.state!.get(REGISTER); e !== null; e = e.next) n++;
+    this.stats.siblings[Math.min(Math.max(1, n), 10)]++;
+  }
+
+  /** As `peek`, for a command that will write: a key past its deadline is removed first. */
+  peekForWrite(db: Database, key: string, slot: number): StoredKey | null {
+    const o = this.object(db, key, slot);
+    if (o === null || o.type === NONE) return null;
+    if (!this.isLive(o)) {
+      this.expire(db, o);
+      return null;
+    }
+    return o;
+  }
+
+  /** As `peekForWrite`; a key of another type throws WRONGTYPE. */
+  findStringForWrite(db: Database, key: string, slot: number): StoredKey | null {
+    const o = this.peekForWrite(db, key, slot);
+    if (o !== null && o.type !== STRING) throw WRONG_TYPE;
+    return o;
+  }
+
+  /** The key's object, made when there is none. */
+  private ensure(db: Database, key: string, slot: number): StoredKey {
+    const shard = db.shards[slot >> this.shift];
+    let o = shard.map.get(key);
+    if (o === undefined) {
+      if (!shard.complete) {
+        this.missing = { db, key, slot };
+        throw MISS;
+      }
+      o = new StoredKey(key, slot, db.index);
+      o.used = this.seconds;
+      this.adopt(shard, o);
+    }
+    return o;
+  }
+
+  /** Puts an object into its shard. */
+  adopt(shard: Shard, o: StoredKey): void {
+    shard.map.set(o.key, o);
+    shard.additions++;
+    this.account(o);
+  }
+
+  /** Takes an object out of memory. */
+  evict(db: Database, o: StoredKey): void {
+    const shard = db.shards[o.slot >> this.shift];
+    shard.map.delete(o.key);
+    shard.additions++;
+    this.bytes -= o.cost;
+    o.cost = 0;
+  }
+
+  private account(o: StoredKey): void {
+    const cost = o.reckon();
+    this.bytes += cost - o.cost;
+    o.cost = cost;
+  }
+
+  // ------------------------------------------------------------------ after a change
+
+  /** Set by expiry: told of each write that leaves a deadline. */
+  onDeadline: (o: StoredKey) => void = () => {};
+
+  private changed(db: Database, o: StoredKey): void {
+    this.count(db, o);
+    this.account(o);
+    this.stats.events++;
+    if (o.deadline !== 0) this.onDeadline(o);
+    if ((o.flags & DIRTY) === 0) {
+      o.flags |= DIRTY;
+      this.dirty.push(o);
+    }
+  }
+
+  /** Brings the database's counts up to date with one object. */
+  count(db: Database, o: StoredKey): void {
+    const live = o.type !== NONE;
+    if (live !== ((o.flags & COUNTED) !== 0)) {
+      o.flags ^= COUNTED;
+      db.keys += live ? 1 : -1;
+    }
+    const expires = live && o.deadline !== 0;
+    if (expires !== ((o.flags & COUNTED_EXPIRES) !== 0)) {
+      o.flags ^= COUNTED_EXPIRES;
+      db.expires += expires ? 1 : -1;
+    }
+  }
+
+  /** Caches what a full state shows, and goes back to a simple form when the state is one. */
+  refresh(o: StoredKey): void {
+    const s = o.state;
+    if (s === null) return;
+    o.run = null;
+    const view = viewOf(s, this.now);
+    o.type = view.type;
+    o.deadline = view.deadline;
+    o.value = view.value;
+    o.bytes = view.bytes;
+    o.length = view.bytes?.length ?? 0;
+    o.flags = view.overflow ? o.flags | OVERFLOW : o.flags & ~OVERFLOW;
+    if (s.count <= 1 && s.gone === null && s.removedRows === null) this.simplify(o, s);
+  }
+
+  private simplify(o: StoredKey, s: KeyState): void {
+    const c = s.context;
+    if (s.count === 0) {
+      const i = c.actors.length - 1;
+      if (i < 0) return;
+      this.setSimple(o, c, i);
+      o.flags &= ~COUNTER;
+      return;
+    }
+    const e: Entry = s.fields.values().next().value!;
+    const kind = e.field.charAt(0);
+    let i = c.actors.length - 1;
+    while (i >= 0 && (c.actors[i] !== e.actor || c.tos[i] !== e.hlc)) i--;
+    if (i < 0) return;
+    if (kind === REGISTER) {
+      o.value = e.data;
+      o.deadline = e.num;
+      o.flags &= ~COUNTER;
+    } else if (kind === INCREMENT && e.data === '' && e.aux === '' && e.field === runField(e.actor, c.froms[i] + 1)) {
+      o.value = e.num;
+      o.deadline = 0;
+      o.flags |= COUNTER;
+    } else return;
+    this.setSimple(o, c, i);
+  }
+
+  private setSimple(o: StoredKey, c: Context, i: number): void {
+    o.actor = c.actors[i];
+    o.from = c.froms[i];
+    o.to = c.tos[i];
+    if (c.actors.length === 1) o.rest = null;
+    else {
+      o.rest = c;
+      c.actors.splice(i, 1);
+      c.froms.splice(i, 1);
+      c.tos.splice(i, 1);
+    }
+    o.state = null;
+    o.run = null;
+    o.bytes = null;
+  }
+
+  /** The object's full state, which then is its form. */
+  private expand(o: StoredKey): KeyState {
+    if (o.state === null) {
+      o.state = o.toState();
+      for (const e of o.state.entries()) e.dirty = true;
+      o.rest = null;
+      o.flags &= ~COUNTER;
+    }
+    return o.state;
+  }
+
+  // ------------------------------------------------------------------ events
+
+  /** The stamp before `to` in this node's own chain on the key: the event's `from`. */
+  private chainFrom(previous: number, to: number): number {
+    return previous > 0 && (this.sole || previous > this.chainStart) ? previous : to - 1;
+  }
+
+  /** Makes an event, applies it, records it. */
+  private commit(
+    db: Database,
+    o: StoredKey,
+    make: { covers?: Context | null; gone?: EntryRef[]; removes?: EntryRef[]; adds?: Addition[] },
+    to = this.clock.next(),
+  ): void {
+    const s = this.expand(o);
+    const event: KeyEvent = {
+      actor: this.actor,
+      from: this.chainFrom(s.context.max(this.actor), to),
+      to,
+      covers: make.covers ?? null,
+      coversGone: make.gone ?? [],
+      removes: make.removes ?? [],
+      adds: make.adds ?? [],
+    };
+    s.apply(event);
+    recordEvent(this.journal.w, db.index, o.key, event);
+    this.settleSole(o);
+    this.refresh(o);
+    this.changed(db, o);
+  }
+
+  /**
+   * As the only member, what a whole-key overwrite leaves needs no memory of what it replaced: nobody else can hold
+   * it. That is a reap round with one voter (DESIGN section 4).
+   */
+  private settleSole(o: StoredKey): void {
+    const s = o.state;
+    if (!this.sole || s === null || s.gone !== null) return;
+    const c = s.context;
+    if (c.size < 2) return;
+    for (const e of s.entries()) if (e.actor !== this.actor) return;
+    const from = c.froms[c.actors.indexOf(this.actor)];
+    const to = c.max(this.actor);
+    if (to > 0) s.context = Context.of(this.actor, from, to);
+  }
+
+  /** Applies an event that was read from the journal. Idempotent. */
+  replay(db: Database, key: string, event: KeyEvent): void {
+    if (event.to <= db.floor) return;
+    this.clock.observe(event.to);
+    const o = this.ensure(db, key, slotOf(key));
+    if (event.actor === o.actor && o.state === null && o.rest === null && event.to <= o.to && event.to > o.from) return;
+    const s = this.expand(o);
+    if (s.context.has(event.actor, event.to)) {
+      this.refresh(o);
+      return;
+    }
+    s.apply(event);
+    if (event.covers !== null) this.settleSole(o);
+    this.refresh(o);
+    this.changed(db, o);
+  }
+
+  // ------------------------------------------------------------------ strings
+
+  /**
+   * Overwrites the key, of whatever type, with a register. `o` is what `object` gave for it.
+   * @param deadline wall-clock ms, 0 for never
+   */
+  set(db: Database, o: StoredKey | null, key: string, slot: number, value: string, deadline: number): StoredKey {
+    if (o === null) o = this.ensure(db, key, slot);
+    const simple = o.state === null && (o.flags & COUNTER) === 0;
+    if (simple || (this.sole && (o.state === null || this.onlyOwn(o.state)))) {
+      const me = this.actor;
+      if (o.state !== null) {
+        const c = o.state.context;
+        o.actor = me;
+        o.from = c.froms[0];
+        o.to = c.max(me);
+        o.rest = null;
+        o.state = null;
+        o.run = null;
+        o.bytes = null;
+        o.flags &= ~OVERFLOW;
+      }
+      if (o.to === 0 || (o.actor === me && (this.sole || o.to > this.chainStart))) {
+        const to = this.clock.next();
+        const fresh = o.to === 0;
+        const from = fresh ? to - 1 : o.to;
+        if (fresh) {
+          o.actor = me;
+          o.from = from;
+        }
+        o.flags &= ~COUNTER;
+        if (o.rest === null) recordOverwrite(this.journal.w, db.index, key, me, to, from, fresh ? from : o.from, deadline, value);
+        else {
+          const covers = o.context();
+          recordEvent(this.journal.w, db.index, key, {
+            actor: me, from, to, covers, coversGone: [], removes: [], adds: [{ field: REGISTER, data: value, num: deadline, aux: '' }],
+          });
+          if (this.sole) o.rest = null;
+        }
+        o.to = to;
+        o.type = STRING;
+        o.value = value;
+        o.deadline = deadline;
+        this.changed(db, o);
+        return o;
+      }
+    }
+    this.overwrite(db, o, [{ field: REGISTER, data: value, num: deadline, aux: '' }]);
+    return o;
+  }
+
+  /** True for a state of this actor's own making alone that is kept in one row: `set` may then replace it in one go. */
+  private onlyOwn(s: KeyState): boolean {
+    return s.gone === null && s.removedRows === null && s.context.size === 1 && s.context.actors[0] === this.actor;
+  }
+
+  /** Whole-key removal of everything seen, and these entries in its place. */
+  private overwrite(db: Database, o: StoredKey, adds: Addition[]): void {
+    const s = this.expand(o);
+    const all = this.sole ? adds : [...adds, ...recordsForOverwrite(s)];
+    this.commit(db, o, { covers: s.context.clone(), gone: s.goneList(), adds: all });
+  }
+
+  /** Removes the key, of whatever type. */
+  remove(db: Database, o: StoredKey): void {
+    const me = this.actor;
+    if (o.state === null && o.rest === null && o.actor === me && (this.sole || ((o.flags & COUNTER) === 0 && o.to > this.chainStart))) {
+      const to = this.clock.next();
+      recordEvent(this.journal.w, db.index, o.key, {
+        actor: me, from: o.to, to, covers: Context.of(me, o.from, o.to), coversGone: [], removes: [], adds: [],
+      });
+      o.to = to;
+      o.type = NONE;
+      o.value = null;
+      o.deadline = 0;
+      o.flags &= ~COUNTER;
+      this.changed(db, o);
+      return;
+    }
+    this.overwrite(db, o, []);
+  }
+
+  /** Removes the siblings that have passed their own deadlines, when another keeps the key alive. */
+  dropExpiredSiblings(db: Database, o: StoredKey): void {
+    const removes: EntryRef[] = [];
+    for (let e = o.state?.get(REGISTER) ?? null; e !== null; e = e.next) {
+      if (!alive(e, this.now)) removes.push({ field: REGISTER, actor: e.actor, hlc: e.hlc });
+    }
+    if (removes.length > 0) this.commit(db, o, { removes });
+  }
+
+  /** Removes a key whose deadline has passed. */
+  expire(db: Database, o: StoredKey): void {
+    this.remove(db, o);
+    this.stats.expired++;
+    this.notify?.(db, 'expired', o.key, 'x');
+  }
+
+  /**
+   * Adds to a counter whose value is the integer `o` shows. The caller has checked type, number and overflow.
+   * @param value the value now, @param result the value after
+   */
+  increment(db: Database, o: StoredKey | null, key: string, slot: number, value: number, result: number): void {
+    if (o === null) o = this.ensure(db, key, slot);
+    const me = this.actor;
+    if (o.state === null && o.rest === null) {
+      const chained = o.actor === me && (this.sole || o.to > this.chainStart);
+      if (o.flags & COUNTER && chained) {
+        const to = this.clock.next();
+        recordStep(this.journal.w, db.index, key, me, to, o.to, o.from + 1, result);
+        o.to = to;
+        o.value = result;
+        this.changed(db, o);
+        return;
+      }
+      if (o.to === 0) {
+        const to = this.clock.next();
+        recordStep(this.journal.w, db.index, key, me, to, to - 1, to, result);
+        o.actor = me;
+        o.from = to - 1;
+        o.to = to;
+        o.type = STRING;
+        o.value = result;
+        o.deadline = 0;
+        o.flags |= COUNTER;
+        this.changed(db, o);
+        return;
+      }
+    }
+    this.incrementBy(db, o, key, slot, String(result - value), String(result));
+  }
+
+  /** Adds to a counter in decimal: floats, and integers that a double can't hold. */
+  incrementBy(db: Database, o: StoredKey | null, key: string, slot: number, delta: string, result: string): void {
+    if (o === null) o = this.ensure(db, key, slot);
+    const s = this.expand(o);
+    const run = o.run !== null && s.find(o.run.field, o.run.actor, o.run.hlc) === o.run ? o.run : this.ownRun(s);
+    const to = this.clock.next();
+    const field = run?.field ?? runField(this.actor, to);
+    const sum = run === null ? delta : addDecimals(sumText(run), delta);
+    const basis = basisOf(s, field);
+    const aux = basis === '' && result === sum ? '' : `${basis}:${result}`;
+    const removes = run === null ? [] : [{ field, actor: run.actor, hlc: run.hlc }];
+    this.commit(db, o, { removes, adds: [{ field, ...sumPayload(sum), aux }] }, to);
+    if (o.state !== null) o.run = this.ownRun(o.state);
+  }
+
+  /** The run of this actor that can go on: live, its chain unbroken, and not recorded by an overwrite. */
+  private ownRun(s: KeyState): Entry | null {
+    for (const e of s.entries()) {
+      if (e.field.charAt(0) !== INCREMENT || e.actor !== this.actor) continue;
+      if (!this.sole && e.hlc <= this.chainStart) continue;
+      if (s.get(RECORD + e.field.slice(1)) === null) return e;
+    }
+    return null;
+  }
+
+  /** The value as a number for the counting commands; throws when a merge left 64 bits. */
+  checkOverflow(o: StoredKey): void {
+    if (o.flags & OVERFLOW) throw MERGE_OVERFLOW;
+  }
+
+  /**
+   * Writes `patch` at `offset` of a string, zero-filling a gap: SETRANGE, APPEND, SETBIT and BITFIELD. Keeps the
+   * deadline. Strings of one chunk or less are rewritten as registers; longer ones chunk by chunk.
+   */
+  patch(db: Database, o: StoredKey | null, key: string, slot: number, offset: number, patch: string): void {
+    if (o === null || o.type === NONE) {
+      if (offset + patch.length <= CHUNK_BYTES) {
+        this.set(db, o, key, slot, '\0'.repeat(offset) + patch, 0);
+        return;
+      }
+      o = o ?? this.ensure(db, key, slot);
+    }
+    const size = o.type === NONE ? 0 : o.size();
+    const end = Math.max(size, offset + patch.length);
+    if (end <= CHUNK_BYTES && o.bytes === null) {
+      const old = o.text();
+      const head = offset <= old.length ? old.slice(0, offset) : old + '\0'.repeat(offset - old.length);
+      this.rewrite(db, o, head + patch + old.slice(offset + patch.length));
+      return;
+    }
+    const bytes = this.growBytes(o, end);
+    bytes.latin1Write(patch, offset);
+    // a gap that the write jumped over belongs to it
+    this.writeChunks(db, o, bytes, Math.min(offset, size), offset + patch.length, end);
+  }
+
+  /** A register in place of the value, with the deadline that the key has. */
+  private rewrite(db: Database, o: StoredKey, value: string): void {
+    this.set(db, o, o.key, o.slot, value, o.deadline);
+  }
+
+  /** The object's bytes with room for `end`, zero-filled. */
+  private growBytes(o: StoredKey, end: number): Buffer {
+    const size = o.type === NONE ? 0 : o.size();
+    let bytes = o.bytes;
+    if (bytes === null || bytes.length < end) {
+      const next = Buffer.alloc(Math.max(end, bytes === null ? end : Math.min(end * 2, end + 16 * 1024 * 1024)));
+      if (bytes !== null) bytes.copy(next, 0, 0, size);
+      else if (size > 0) next.latin1Write(o.text(), 0);
+      bytes = next;
+    }
+    return bytes;
+  }
+
+  private writeChunks(db: Database, o: StoredKey, bytes: Buffer, from: number, to: number, length: number): void {
+    const s = this.expand(o);
+    const adds: Addition[] = [];
+    const removes: EntryRef[] = [];
+    for (let i = Math.floor(from / CHUNK_BYTES); i * CHUNK_BYTES < to; i++) {
+      const field = chunkField(i);
+      for (let e = s.get(field); e !== null; e = e.next) removes.push({ field, actor: e.actor, hlc: e.hlc });
+      const data = bytes.latin1Slice(i * CHUNK_BYTES, Math.min(length, (i + 1) * CHUNK_BYTES));
+      adds.push({ field, data, num: 0, aux: '' });
+    }
+    const to2 = this.clock.next();
+    const event: KeyEvent = {
+      actor: this.actor, from: this.chainFrom(s.context.max(this.actor), to2), to: to2,
+      covers: null, coversGone: [], removes, adds,
+    };
+    s.apply(event);
+    recordEvent(this.journal.w, db.index, o.key, event);
+    // the view is kept up to date in place: rebuilding it would cost the whole value at each write
+    o.type = STRING;
+    o.bytes = bytes;
+    o.length = length;
+    o.value = null;
+    o.run = null;
+    this.changed(db, o);
+  }
+
+  // ------------------------------------------------------------------ deadlines
+
+  /** Gives a live key a deadline (0 takes it away). */
+  setDeadline(db: Database, o: StoredKey, deadline: number): void {
+    if (o.state === null && (o.flags & COUNTER) === 0 && o.type === STRING) {
+      this.set(db, o, o.key, o.slot, o.text(), deadline);
+      return;
+    }
+    const s = this.expand(o);
+    const register = o.type === STRING ? shownSibling(s, this.now) : null;
+    const plain = register !== null && ![...s.fields.keys()].some((f) => f.charAt(0) === CHUNK || f.charAt(0) === INCREMENT);
+    const removes: EntryRef[] = [];
+    if (plain) {
+      // among siblings: the shown one is rewritten, the others stay
+      removes.push({ field: REGISTER, actor: register.actor, hlc: register.hlc });
+      this.commit(db, o, { removes, adds: [{ field: REGISTER, data: register.data, num: deadline, aux: '' }] });
+      return;
+    }
+    for (let e = s.get(DEADLINE); e !== null; e = e.next) removes.push({ field: DEADLINE, actor: e.actor, hlc: e.hlc });
+    this.commit(db, o, { removes, adds: [{ field: DEADLINE, data: '', num: deadline, aux: registerName(register) }] });
+  }
+
+  // ------------------------------------------------------------------ Dynamo's own
+
+  /** Adds a sibling that replaces exactly what `seen` covers. */
+  putSibling(db: Database, key: string, slot: number, value: string, deadline: number, seen: Seen | null): StoredKey {
+    const found = this.object(db, key, slot);
+    if (found !== null && this.isLive(found) && found.type !== STRING) throw WRONG_TYPE;
+    const before = found?.toState();
+    if (before !== undefined) {
+      const kept = liveSiblings(before, this.now).filter((e) => seen === null || !seen.context.has(e.actor, e.hlc));
+      if (kept.length >= this.maxSiblings) throw TOO_MANY_SIBLINGS;
+    }
+    const o = found ?? this.ensure(db, key, slot);
+    const adds: Addition[] = [{ field: REGISTER, data: value, num: deadline, aux: '' }];
+    this.commit(db, o, { ...this.coverage(o, seen), adds: [...adds, ...this.seenRecords(seen)] });
+    return o;
+  }
+
+  /** Removes exactly what `seen` covers. */
+  removeSeen(db: Database, key: string, slot: number, seen: Seen): StoredKey {
+    const o = this.object(db, key, slot) ?? this.ensure(db, key, slot);
+    this.commit(db, o, { ...this.coverage(o, seen), adds: this.seenRecords(seen) });
+    return o;
+  }
+
+  /** What a token makes an event cover; stamps at or below the database's floor are void and left out. */
+  private coverage(_o: StoredKey, seen: Seen | null): { covers: Context | null; gone: EntryRef[] } {
+    if (seen === null || seen.context.size === 0) return { covers: null, gone: seen?.gone ?? [] };
+    return { covers: seen.context.clone(), gone: seen.gone };
+  }
+
+  private seenRecords(seen: Seen | null): Addition[] {
+    const adds: Addition[] = [];
+    if (seen !== null) for (const [run, { hlc, sum }] of seen.sums) adds.push({ field: RECORD + run, data: sum, num: hlc, aux: '' });
+    return adds;
+  }
+
+  // ------------------------------------------------------------------ whole keys
+
+  /** Makes `target` show what `source` shows, siblings included; whatever `target` held is overwritten. */
+  copyTo(db: Database, source: StoredKey, targetDb: Database, key: string, slot: number): void {
+    void db;
+    const old = this.object(targetDb, key, slot);
+    const siblings = source.state === null ? [] : liveSiblings(source.state, this.now);
+    if (siblings.length < 2) {
+      this.set(targetDb, old, key, slot, source.text(), source.deadline);
+      return;
+    }
+    const list = siblings.map((e) => ({ data: e.data, num: e.num })).reverse();
+    const o = this.set(targetDb, old, key, slot, list[0].data, list[0].num);
+    for (const { data, num } of list.slice(1)) this.commit(targetDb, o, { adds: [{ field: REGISTER, data, num, aux: '' }] });
+  }
+
+  // ------------------------------------------------------------------ databases
+
+  /** Voids everything that a database holds now. */
+  flush(db: Database): void {
+    const floor = this.clock.next();
+    recordFlush(this.journal.w, db.index, floor);
+    this.applyFlush(db, floor);
+  }
+
+  applyFlush(db: Database, floor: number): void {
+    db.floor = floor;
+    for (const shard of db.shards) for (const o of shard.map.values()) this.bytes -= o.cost;
+    // rows that are still there are below the floor, so an empty complete shard tells the truth
+    for (let i = 0; i < db.shards.length; i++) db.shards[i] = new Shard(true);
+    this.dirty = this.dirty.filter((o) => o.db !== db.index);
+    db.keys = 0;
+    db.expires = 0;
+    this.onFlush(db);
+  }
+
+  /** Set by the fold: the rows of a flushed database must go. */
+  onFlush: (db: Database) => void = () => {};
+
+  /** Exchanges two databases' names, as clients know them. */
+  swap(a: number, b: number): void {
+    recordSwap(this.journal.w, a, b);
+    this.applySwap(a, b);
+  }
+
+  applySwap(a: number, b: number): void {
+    const t = this.names[a];
+    this.names[a] = this.names[b];
+    this.names[b] = t;
+    this.onSwap();
+  }
+
+  onSwap: () => void = () => {};
+
+  /** Objects that must stay in memory. */
+  isPinned(o: StoredKey): boolean {
+    return (o.flags & (DIRTY | FOLDING)) !== 0;
+  }
+
+  hasRow(o: StoredKey): boolean {
+    return (o.flags & ROW_EXISTS) !== 0;
+  }
+
+  /** Tells what refuses a write that would make a string too long. */
+  static tooLong(limit: number): ReplyError {
+    return new ReplyError(`ERR string exceeds maximum allowed size (${limit})`);
+  }
+}

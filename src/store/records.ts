@@ -1,0 +1,137 @@
+/**
+ * Journal records: one for each thing that changes a node's data.
+ *
+ * A record is its length (u32), a kind, and the kind's fields. The two compact kinds are what nearly all writes are;
+ * they decode to the same events as the general kind, and a test holds them against it.
+ */
+import { type ByteReader, type ByteWriter, TruncatedError } from '../base/bytes.ts';
+import { ACTOR_BYTES, actorName, actorNumber } from '../causality/actors.ts';
+import { Context } from '../causality/context.ts';
+import { runField, sumPayload } from '../types/increment.ts';
+import { REGISTER } from '../types/kinds.ts';
+import { decodeEvent, encodeEvent, type KeyEvent } from '../types/state.ts';
+
+/** db, key, event. */
+const KEY_EVENT = 1;
+/** A register that overwrites what its own chain alone has made: db, key, actor, to, from, start of the chain, deadline, value. */
+const OVERWRITE = 2;
+/** A step of a counter's run: db, key, actor, to, from, start of the run, sum. */
+const STEP = 3;
+/** Everything of one database with hlc <= floor is void: db, floor. */
+const FLUSH = 4;
+/** Two databases change names: db, db. */
+const SWAP = 5;
+
+export type JournalRecord =
+  | { kind: 'event'; db: number; key: string; event: KeyEvent }
+  | { kind: 'flush'; db: number; floor: number }
+  | { kind: 'swap'; a: number; b: number };
+
+export function begin(w: ByteWriter, kind: number, db: number): number {
+  const at = w.pos;
+  w.ensure(6);
+  w.pos = at + 4;
+  w.buf[w.pos++] = kind;
+  w.buf[w.pos++] = db;
+  return at;
+}
+
+export function finish(w: ByteWriter, at: number): void {
+  const length = w.pos - at - 4;
+  w.buf[at] = length;
+  w.buf[at + 1] = length >>> 8;
+  w.buf[at + 2] = length >>> 16;
+  w.buf[at + 3] = length >>> 24;
+}
+
+export function recordEvent(w: ByteWriter, db: number, key: string, event: KeyEvent): void {
+  const at = begin(w, KEY_EVENT, db);
+  w.str(key);
+  encodeEvent(w, event);
+  finish(w, at);
+}
+
+/** @param start where the chain's interval begins; equal to `from` when nothing was seen before */
+export function recordOverwrite(
+  w: ByteWriter, db: number, key: string, actor: number, to: number, from: number, start: number, deadline: number, value: string,
+): void {
+  const at = begin(w, OVERWRITE, db);
+  w.str(key);
+  w.rawStr(actorName(actor));
+  w.u53(to);
+  w.u53(from);
+  w.u53(start);
+  w.varint(deadline);
+  w.rawStr(value);
+  finish(w, at);
+}
+
+export function recordStep(
+  w: ByteWriter, db: number, key: string, actor: number, to: number, from: number, runStart: number, sum: number,
+): void {
+  const at = begin(w, STEP, db);
+  w.str(key);
+  w.rawStr(actorName(actor));
+  w.u53(to);
+  w.u53(from);
+  w.u53(runStart);
+  w.f64(sum);
+  finish(w, at);
+}
+
+export function recordFlush(w: ByteWriter, db: number, floor: number): void {
+  const at = begin(w, FLUSH, db);
+  w.u53(floor);
+  finish(w, at);
+}
+
+export function recordSwap(w: ByteWriter, a: number, b: number): void {
+  const at = begin(w, SWAP, a);
+  w.u8(b);
+  finish(w, at);
+}
+
+/** Reads the next record, or null at the end. */
+export function readRecord(r: ByteReader): JournalRecord | null {
+  if (r.done) return null;
+  const length = r.u32();
+  const end = r.pos + length;
+  if (end > r.end) throw new TruncatedError();
+  const kind = r.u8();
+  const db = r.u8();
+  switch (kind) {
+    case KEY_EVENT: {
+      const key = r.str();
+      return { kind: 'event', db, key, event: decodeEvent(r) };
+    }
+    case OVERWRITE: {
+      const key = r.str();
+      const actor = actorNumber(r.rawStr(ACTOR_BYTES));
+      const to = r.u53();
+      const from = r.u53();
+      const start = r.u53();
+      const deadline = r.varint();
+      const value = r.rawStr(end - r.pos);
+      const covers = start < from ? Context.of(actor, start, from) : null;
+      const adds = [{ field: REGISTER, data: value, num: deadline, aux: '' }];
+      return { kind: 'event', db, key, event: { actor, from, to, covers, coversGone: [], removes: [], adds } };
+    }
+    case STEP: {
+      const key = r.str();
+      const actor = actorNumber(r.rawStr(ACTOR_BYTES));
+      const to = r.u53();
+      const from = r.u53();
+      const runStart = r.u53();
+      const field = runField(actor, runStart);
+      const removes = from >= runStart ? [{ field, actor, hlc: from }] : [];
+      const adds = [{ field, ...sumPayload(String(r.f64())), aux: '' }];
+      return { kind: 'event', db, key, event: { actor, from, to, covers: null, coversGone: [], removes, adds } };
+    }
+    case FLUSH:
+      return { kind: 'flush', db, floor: r.u53() };
+    case SWAP:
+      return { kind: 'swap', a: db, b: r.u8() };
+    default:
+      throw new TruncatedError();
+  }
+}

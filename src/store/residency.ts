@@ -1,0 +1,239 @@
+/**
+ * What is in memory: keys are loaded when a command needs them, warmed up after a start, and leave when memory is
+ * short. Memory is a cache bounded by `maxmemory`; what has not been folded yet is pinned.
+ */
+import { EVICT_STEP_OBJECTS, RANGE_PAGE_ROWS } from '../base/limits.ts';
+import type { Timers } from '../ports/clock.ts';
+import type { Engine, KeyRow } from '../ports/engine.ts';
+import type { Log } from '../ports/log.ts';
+import { firstPositionOfSlot, positionOf, slotOfPosition } from '../ring/position.ts';
+import { SLOTS } from '../ring/slots.ts';
+import { NONE } from '../types/kinds.ts';
+import type { Database, KeyPlace, Keyspace, Shard } from './keyspace.ts';
+import { COUNTED, COUNTED_EXPIRES, DIRTY, FOLDING, ROW_EXISTS, ROW_EXPIRES, ROW_LIVE, StoredKey } from './object.ts';
+import { decodeObject } from './rows.ts';
+
+interface Waiting {
+  places: KeyPlace[];
+  resolve: () => void;
+  reject: (error: unknown) => void;
+}
+
+export class Residency {
+  /** Bytes that resident objects may take. */
+  limit = Number.MAX_SAFE_INTEGER;
+  loads = 0;
+  evictions = 0;
+  /** Keys whose rows were found damaged, by name, for the log and INFO. */
+  damaged = 0;
+  warming = false;
+
+  private queue: Waiting[] = [];
+  private scheduled = false;
+  /** Keys that left memory while a read was under way: what it read of them may be old. */
+  private dropped: Set<string> | null = null;
+  private reading = 0;
+  private hand = 0;
+  private handIterator: IterableIterator<StoredKey> | null = null;
+  private idleSeconds = 64;
+  private stopped = false;
+  private readonly engine: Engine;
+  private readonly keys: Keyspace;
+  private readonly timers: Timers;
+  private readonly log: Log;
+
+  constructor(engine: Engine, keys: Keyspace, timers: Timers, log: Log) {
+    this.engine = engine;
+    this.keys = keys;
+    this.timers = timers;
+    this.log = log;
+    const evict = keys.evict.bind(keys);
+    keys.evict = (db, o) => {
+      this.dropped?.add(`${o.db}:${o.key}`);
+      evict(db, o);
+    };
+  }
+
+  /** Resolves once all of these are resident (known to be absent counts). Reads of a tick go together. */
+  load(places: KeyPlace[]): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.queue.push({ places, resolve, reject });
+      if (this.scheduled) return;
+      this.scheduled = true;
+      this.timers.endOfTick(() => {
+        this.scheduled = false;
+        void this.loadQueued();
+      });
+    });
+  }
+
+  private async loadQueued(): Promise<void> {
+    const queue = this.queue;
+    this.queue = [];
+    const wanted = new Map<string, KeyPlace>();
+    const flat: number[] = [];
+    for (const w of queue) {
+      for (const p of w.places) {
+        const name = `${p.db.index}:${p.key}`;
+        if (this.keys.isResident(p.db, p.key, p.slot) || wanted.has(name)) continue;
+        wanted.set(name, p);
+        flat.push(p.db.index, positionOf(p.slot, p.key));
+      }
+    }
+    try {
+      if (wanted.size > 0) {
+        this.loads += wanted.size;
+        await this.read(async () => {
+          for (const row of await this.engine.load(flat)) {
+            const name = `${row.db}:${row.key}`;
+            if (!wanted.has(name)) continue;
+            await this.install(row);
+            wanted.delete(name);
+          }
+          for (const p of wanted.values()) this.installAbsent(p);
+        });
+      }
+      for (const w of queue) w.resolve();
+    } catch (error) {
+      for (const w of queue) w.reject(error);
+    }
+  }
+
+  /** Runs a read; keys dropped meanwhile are not installed from it. */
+  private async read<T>(work: () => Promise<T>): Promise<T> {
+    this.reading++;
+    this.dropped ??= new Set();
+    try {
+      return await work();
+    } finally {
+      if (--this.reading === 0) this.dropped = null;
+    }
+  }
+
+  private async install(row: KeyRow): Promise<void> {
+    const db = this.keys.databases[row.db];
+    const slot = slotOfPosition(row.pos);
+    const entries = row.spread ? await this.engine.entries(row.db, row.pos, row.key) : null;
+    const shard = this.keys.shard(db, slot);
+    if (shard.map.has(row.key) || this.dropped!.has(`${row.db}:${row.key}`)) return;
+    const o = new StoredKey(row.key, slot, row.db);
+    try {
+      decodeObject(this.keys, o, row.state, entries);
+    } catch (error) {
+      this.damaged++;
+      this.log.error({ key: row.key, db: row.db, error: String(error) }, 'the row of a key is damaged');
+      throw error;
+    }
+    if ((o.state?.context.highest() ?? o.to) <= db.floor) {
+      // flushed; its row only waits to be cleared away
+      this.installAbsent({ db, key: row.key, slot });
+      return;
+    }
+    o.used = this.keys.seconds;
+    o.flags |= ROW_EXISTS;
+    if (o.type !== NONE) {
+      o.flags |= ROW_LIVE | COUNTED;
+      if (o.deadline !== 0) o.flags |= ROW_EXPIRES | COUNTED_EXPIRES;
+    }
+    this.keys.adopt(shard, o);
+  }
+
+  /** Remembers that a key has no row, until it is evicted like any other. */
+  private installAbsent(p: KeyPlace): void {
+    const shard = this.keys.shard(p.db, p.slot);
+    if (shard.complete || shard.map.has(p.key) || this.dropped!.has(`${p.db.index}:${p.key}`)) return;
+    const o = new StoredKey(p.key, p.slot, p.db.index);
+    o.used = this.keys.seconds;
+    this.keys.adopt(shard, o);
+  }
+
+  // ------------------------------------------------------------------ whole partitions
+
+  /** Makes a partition complete, page by page. Returns false when keys left memory meanwhile. */
+  async loadPartition(db: Database, partition: number): Promise<boolean> {
+    const shard = db.shards[partition];
+    if (shard.complete) return true;
+    const slots = SLOTS / this.keys.partitions;
+    const end = firstPositionOfSlot((partition + 1) * slots);
+    let from = firstPositionOfSlot(partition * slots);
+    const evictions = this.evictions;
+    await this.read(async () => {
+      for (;;) {
+        const rows = await this.engine.range(db.index, from, end, RANGE_PAGE_ROWS);
+        for (const row of rows) await this.install(row);
+        if (rows.length < RANGE_PAGE_ROWS) break;
+        from = rows[rows.length - 1].pos + 1;
+      }
+    });
+    if (evictions !== this.evictions || db.shards[partition] !== shard) return db.shards[partition].complete;
+    shard.complete = true;
+    return true;
+  }
+
+  /** After a start: brings partitions in while there is room. */
+  async warmUp(): Promise<void> {
+    this.warming = true;
+    let loaded = 0;
+    try {
+      for (const db of this.keys.databases) {
+        if (db.keys === 0) {
+          // counts are exact, so a database without keys needs no reading, unless tombstones are kept
+          if (this.keys.sole) for (const shard of db.shards) if (shard.map.size === 0) shard.complete = true;
+          continue;
+        }
+        for (let p = 0; p < db.shards.length; p++) {
+          if (this.stopped || this.keys.bytes > this.limit * 0.7) return;
+          if (!db.shards[p].complete) {
+            await this.loadPartition(db, p);
+            loaded++;
+          }
+        }
+      }
+      if (loaded > 0) this.log.info({ partitions: loaded, bytes: this.keys.bytes }, 'all keys are in memory');
+    } catch (error) {
+      this.log.error({ error: String(error) }, 'warming up stopped');
+    } finally {
+      this.warming = false;
+    }
+  }
+
+  stop(): void {
+    this.stopped = true;
+  }
+
+  // ------------------------------------------------------------------ eviction
+
+  /** Takes cold clean objects out of memory until it fits, or this step's share of work is done. */
+  evict(): void {
+    if (this.keys.bytes <= this.limit) {
+      if (this.idleSeconds < 64) this.idleSeconds *= 2;
+      return;
+    }
+    const { databases } = this.keys;
+    const shards = this.keys.partitions;
+    const total = databases.length * shards;
+    let looked = 0;
+    let visited = 0;
+    while (looked < EVICT_STEP_OBJECTS && visited <= total && this.keys.bytes > this.limit) {
+      const db = databases[Math.floor(this.hand / shards) % databases.length];
+      const shard: Shard = db.shards[this.hand % shards];
+      this.handIterator ??= shard.map.values();
+      const next = this.handIterator.next();
+      if (next.done) {
+        this.handIterator = null;
+        this.hand = (this.hand + 1) % total;
+        visited++;
+        if (this.hand === 0) this.idleSeconds = Math.max(0, Math.floor(this.idleSeconds / 2));
+        continue;
+      }
+      looked++;
+      const o = next.value;
+      if (o.flags & (DIRTY | FOLDING)) continue;
+      if (o.type !== NONE && this.keys.seconds - o.used < this.idleSeconds) continue;
+      shard.complete = false;
+      shard.sorted = null;
+      this.evictions++;
+      this.keys.evict(db, o);
+    }
+  }
+}

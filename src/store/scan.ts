@@ -1,0 +1,147 @@
+/**
+ * Walking a database in order of place: SCAN, KEYS, RANDOMKEY.
+ *
+ * A cursor is a place on the ring. A key that exists from the start of a walk to its end is seen: in a complete
+ * partition from memory, elsewhere from rows with the not yet folded keys laid over them. Keys that share a place
+ * are never split between two steps.
+ */
+import { SCAN_MAX_PARTITIONS } from '../base/limits.ts';
+import type { Engine } from '../ports/engine.ts';
+import { firstPositionOfSlot, POSITIONS, positionOf, slotOfPosition } from '../ring/position.ts';
+import { SLOTS } from '../ring/slots.ts';
+import type { Database, Keyspace, Shard } from './keyspace.ts';
+import type { StoredKey } from './object.ts';
+
+export interface ScanStep {
+  keys: string[];
+  /** Where to go on; 0 when the walk is over. */
+  cursor: number;
+}
+
+export class Scanner {
+  private readonly keys: Keyspace;
+  private readonly engine: Engine;
+
+  constructor(keys: Keyspace, engine: Engine) {
+    this.keys = keys;
+    this.engine = engine;
+  }
+
+  private partitionEnd(partition: number): number {
+    return firstPositionOfSlot((partition + 1) * (SLOTS / this.keys.partitions));
+  }
+
+  /**
+   * Live keys from `cursor` on: about `count` of them. Returns the step at once when memory alone tells, else a
+   * promise of it.
+   */
+  step(db: Database, cursor: number, count: number): ScanStep | Promise<ScanStep> {
+    const found: string[] = [];
+    if (cursor < 0 || cursor >= POSITIONS) return { keys: found, cursor: 0 };
+    let at = cursor;
+    for (let steps = 0; steps < SCAN_MAX_PARTITIONS; steps++) {
+      const partition = this.keys.partitionOf(slotOfPosition(at));
+      const shard = db.shards[partition];
+      if (!shard.complete) {
+        // what memory gave already is enough for one reply
+        if (found.length > 0) return { keys: found, cursor: at };
+        return this.stepOnDisk(db, partition, at, count);
+      }
+      const next = this.stepInMemory(shard, at, count - found.length, found);
+      at = next < 0 ? this.partitionEnd(partition) : next;
+      if (at >= POSITIONS) return { keys: found, cursor: 0 };
+      if (found.length >= count) break;
+    }
+    return { keys: found, cursor: at };
+  }
+
+  /** Adds keys at or after `at`; returns the place to go on at, or -1 when the partition is done. */
+  private stepInMemory(shard: Shard, at: number, count: number, found: string[]): number {
+    if (shard.map.size === 0) return -1;
+    const view = this.sorted(shard);
+    const { keys, places } = view;
+    let lo = 0;
+    let hi = keys.length;
+    while (lo < hi) {
+      const mid = (lo + hi) >>> 1;
+      if (places[mid] < at) lo = mid + 1;
+      else hi = mid;
+    }
+    let taken = 0;
+    for (let i = lo; i < keys.length; i++) {
+      if (taken >= count && places[i] !== places[i - 1]) return places[i];
+      taken++;
+      if (this.keys.isLive(keys[i])) found.push(keys[i].key);
+    }
+    return -1;
+  }
+
+  /** The shard's keys in order of place: made when keys have come or gone since. */
+  private sorted(shard: Shard): { keys: StoredKey[]; places: Float64Array } {
+    if (shard.sorted !== null && shard.sorted.additions === shard.additions) return shard.sorted;
+    const list = [...shard.map.values()].map((o) => ({ o, place: positionOf(o.slot, o.key) }));
+    list.sort((a, b) => a.place - b.place);
+    const places = Float64Array.from(list, (x) => x.place);
+    shard.sorted = { additions: shard.additions, keys: list.map((x) => x.o), places };
+    return shard.sorted;
+  }
+
+  private async stepOnDisk(db: Database, partition: number, at: number, count: number): Promise<ScanStep> {
+    const end = this.partitionEnd(partition);
+    const shard = db.shards[partition];
+    // taken before the read: what is folded while it is under way may be in neither
+    const overlay: { o: StoredKey; place: number }[] = [];
+    for (const o of shard.map.values()) {
+      const place = positionOf(o.slot, o.key);
+      if (place >= at) overlay.push({ o, place });
+    }
+    const rows = await this.engine.range(db.index, at, end, count);
+    const upTo = rows.length >= count ? rows[rows.length - 1].pos + 1 : end;
+    const found = new Set<string>();
+    for (const row of rows) {
+      const resident = shard.map.get(row.key);
+      if (resident !== undefined ? this.keys.isLive(resident) : db.shards[partition] === shard && rowMayLive(row.deadline, this.keys.now)) {
+        found.add(row.key);
+      }
+    }
+    for (const { o, place } of overlay) {
+      if (place >= upTo) continue;
+      if (!this.keys.isLive(o)) found.delete(o.key);
+      else found.add(o.key);
+    }
+    return { keys: [...found], cursor: upTo >= POSITIONS ? 0 : upTo };
+  }
+
+  /** All live keys, in steps that let other clients have their turn. */
+  async *all(db: Database): AsyncIterableIterator<string[]> {
+    let cursor = 0;
+    do {
+      const step = await this.step(db, cursor, 4096);
+      yield step.keys;
+      cursor = step.cursor;
+    } while (cursor !== 0);
+  }
+
+  /** A live key near a random place, or null when there is none. */
+  async random(db: Database, fraction: number): Promise<string | null> {
+    if (db.keys === 0) return null;
+    const start = Math.floor(fraction * POSITIONS);
+    for (const [from, to] of [
+      [start, POSITIONS],
+      [0, start + 1],
+    ]) {
+      let cursor = from;
+      do {
+        const step = await this.step(db, cursor, 1);
+        if (step.keys.length > 0) return step.keys[0];
+        cursor = step.cursor;
+      } while (cursor !== 0 && cursor < to);
+    }
+    return null;
+  }
+}
+
+/** A row that isn't resident is live when its deadline has not passed (a tombstone's row has none, and is not sole's). */
+function rowMayLive(deadline: number, now: number): boolean {
+  return deadline === 0 || deadline > now;
+}
