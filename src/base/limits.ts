@@ -73,7 +73,7 @@ export const MAX_TOKEN_CHARS = 1024 * 1024;
 export const RANGE_PAGE_ROWS = 2048;
 
 /** Partitions a SCAN call may step over when they hold nothing. */
-export const SCAN_MAX_PARTITIONS = 128;
+export const SCAN_MAX_PARTITIONS = 4096;
 
 /** Keys removed by one round of active expiry, and the pause between rounds in ms. */
 export const EXPIRE_ROUND_KEYS = 512;

@@ -45,6 +45,8 @@ export class Config {
   readonly warnings: string[] = [];
   /** The configuration file, for `CONFIG REWRITE` and INFO; empty for none. */
   file = '';
+  /** Replaces the file's text by what the function makes of it; set by whoever may touch files. */
+  rewriteFile: ((change: (oldText: string) => string) => Promise<void>) | null = null;
 
   private readonly slots = new Map<string, Slot>();
   private readonly listeners = new Map<string, Listener[]>();

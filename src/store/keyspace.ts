@@ -10,7 +10,7 @@
  * without a trace, `missing` says what to load, and it runs again when that is there.
  */
 import { CHUNK_BYTES } from '../base/limits.ts';
-import { MERGE_OVERFLOW, ReplyError, TOO_MANY_SIBLINGS, WRONG_TYPE } from '../base/errors.ts';
+import { MERGE_OVERFLOW, TOO_MANY_SIBLINGS, WRONG_TYPE } from '../base/errors.ts';
 import { Context } from '../causality/context.ts';
 import type { HybridClock } from '../causality/clock.ts';
 import { slotOf, SLOTS } from '../ring/slots.ts';
@@ -678,34 +678,21 @@ export class Keyspace {
     }
     const o = found ?? this.ensure(db, key, slot);
     const adds: Addition[] = [{ field: REGISTER, data: value, num: deadline, aux: '' }];
-    this.commit(db, o, { ...this.coverage(o, seen), adds: [...adds, ...this.seenRecords(seen)] });
+    this.commit(db, o, { ...coverage(seen), adds: [...adds, ...seenRecords(seen)] });
     return o;
   }
 
   /** Removes exactly what `seen` covers. */
   removeSeen(db: Database, key: string, slot: number, seen: Seen): StoredKey {
     const o = this.object(db, key, slot) ?? this.ensure(db, key, slot);
-    this.commit(db, o, { ...this.coverage(o, seen), adds: this.seenRecords(seen) });
+    this.commit(db, o, { ...coverage(seen), adds: seenRecords(seen) });
     return o;
-  }
-
-  /** What a token makes an event cover; stamps at or below the database's floor are void and left out. */
-  private coverage(_o: StoredKey, seen: Seen | null): { covers: Context | null; gone: EntryRef[] } {
-    if (seen === null || seen.context.size === 0) return { covers: null, gone: seen?.gone ?? [] };
-    return { covers: seen.context.clone(), gone: seen.gone };
-  }
-
-  private seenRecords(seen: Seen | null): Addition[] {
-    const adds: Addition[] = [];
-    if (seen !== null) for (const [run, { hlc, sum }] of seen.sums) adds.push({ field: RECORD + run, data: sum, num: hlc, aux: '' });
-    return adds;
   }
 
   // ------------------------------------------------------------------ whole keys
 
   /** Makes `target` show what `source` shows, siblings included; whatever `target` held is overwritten. */
-  copyTo(db: Database, source: StoredKey, targetDb: Database, key: string, slot: number): void {
-    void db;
+  copyTo(source: StoredKey, targetDb: Database, key: string, slot: number): void {
     const old = this.object(targetDb, key, slot);
     const siblings = source.state === null ? [] : liveSiblings(source.state, this.now);
     if (siblings.length < 2) {
@@ -763,9 +750,17 @@ export class Keyspace {
   hasRow(o: StoredKey): boolean {
     return (o.flags & ROW_EXISTS) !== 0;
   }
+}
 
-  /** Tells what refuses a write that would make a string too long. */
-  static tooLong(limit: number): ReplyError {
-    return new ReplyError(`ERR string exceeds maximum allowed size (${limit})`);
-  }
+/** What a token makes an event cover. */
+function coverage(seen: Seen | null): { covers: Context | null; gone: EntryRef[] } {
+  if (seen === null || seen.context.size === 0) return { covers: null, gone: [] };
+  return { covers: seen.context.clone(), gone: seen.gone };
+}
+
+/** The sums that a token's reader saw, as the overwrite's records. */
+function seenRecords(seen: Seen | null): Addition[] {
+  const adds: Addition[] = [];
+  if (seen !== null) for (const [run, { hlc, sum }] of seen.sums) adds.push({ field: RECORD + run, data: sum, num: hlc, aux: '' });
+  return adds;
 }

@@ -8,6 +8,7 @@ import { GrammeError } from '../base/errors.ts';
 import { CLOCK_LEASE_MS, FOLD_START_BYTES, JOURNAL_LIMIT_BYTES } from '../base/limits.ts';
 import { ACTOR_BYTES, actorHex, actorNumber } from '../causality/actors.ts';
 import { COUNTS_PER_MS, HybridClock, hlcOfMs } from '../causality/clock.ts';
+import { TokenMint } from '../causality/token.ts';
 import type { Clock, Random, Timer, Timers } from '../ports/clock.ts';
 import type { Engine, SyncPolicy } from '../ports/engine.ts';
 import type { Log } from '../ports/log.ts';
@@ -54,6 +55,7 @@ export class Store {
   readonly engine: Engine;
   readonly hlc: HybridClock;
   readonly identity: Identity;
+  readonly tokens: TokenMint;
   /** What replay at start did. */
   replayed = { batches: 0, events: 0, ms: 0 };
   /** What the background check of the whole file found: null until it is done, then 'ok' or the damage. */
@@ -69,6 +71,7 @@ export class Store {
     this.options = options;
     this.engine = engine;
     this.identity = identity;
+    this.tokens = new TokenMint(identity.clusterId, identity.tokenKey);
     this.lease = lease;
     this.hlc = new HybridClock(clock, lease);
     this.journal = new Journal(engine, timers, log, options.sync);

@@ -1,0 +1,269 @@
+/**
+ * Dynamo's own commands (paper section 4.1): `DGET` gives every sibling and a context, `DSET` and `DDEL` replace what
+ * a context covers and nothing else; `DYNAMO` looks inside.
+ */
+import { NOT_AN_INTEGER, ReplyError, SYNTAX_ERROR, WRONG_TYPE } from '../base/errors.ts';
+import { actorHex } from '../causality/actors.ts';
+import { Context } from '../causality/context.ts';
+import type { TokenContents } from '../causality/token.ts';
+import type { ReplyWriter } from '../resp/reply.ts';
+import { positionOf } from '../ring/position.ts';
+import { INCREMENT, NONE, RECORD, STRING, TYPE_NAMES } from '../types/kinds.ts';
+import { sumText } from '../types/increment.ts';
+import { liveSiblings } from '../types/register.ts';
+import type { StoredKey } from '../store/object.ts';
+import { deadlineArgument, integer } from './args.ts';
+import type { CommandContext, CommandSpec, KeySpec } from './command.ts';
+import { help } from './keys.ts';
+
+const KEY_RO: KeySpec[] = [{ flags: ['RO', 'access'], begin: 1, range: { last: 0, step: 1 } }];
+const KEY_RW: KeySpec[] = [{ flags: ['RW', 'update'], begin: 1, range: { last: 0, step: 1 } }];
+const SUB_KEY_RO: KeySpec[] = [{ flags: ['RO', 'access'], begin: 2, range: { last: 0, step: 1 } }];
+
+// ---------------------------------------------------------------------- what a reader sees
+
+/** Everything that there is to see of a key now. */
+function contentsOf(o: StoredKey | null): TokenContents {
+  const sums = new Map<string, { hlc: number; sum: string }>();
+  const state = o?.toState();
+  for (const e of state?.entries() ?? []) {
+    const kind = e.field.charAt(0);
+    if (kind !== INCREMENT && kind !== RECORD) continue;
+    const run = e.field.slice(1);
+    const hlc = kind === INCREMENT ? e.hlc : e.num;
+    const known = sums.get(run);
+    if (known === undefined || known.hlc < hlc) sums.set(run, { hlc, sum: kind === INCREMENT ? sumText(e) : e.data });
+  }
+  return { context: o?.context() ?? new Context(), gone: state?.goneList() ?? [], sums };
+}
+
+function token(c: CommandContext, o: StoredKey | null, key: string): string {
+  return c.server.store.tokens.issue(c.db.index, key, contentsOf(o));
+}
+
+/** Values of all live siblings, latest first; a counter's or a chunked string's shown value stands for its base. */
+function siblingValues(o: StoredKey, now: number): string[] {
+  if (o.state === null) return [o.text()];
+  const values = liveSiblings(o.state, now).map((e) => e.data);
+  const composed = o.bytes !== null || [...o.state.fields.keys()].some((f) => f.charAt(0) === INCREMENT);
+  if (composed) values[0] = o.text();
+  return values;
+}
+
+interface DynamoOptions {
+  context: string | null;
+  deadline: number;
+}
+
+/** Reads `CONTEXT ctx`, `R n`, `W n`, `TIMEOUT ms`, `EX s`, `PX ms`, as far as the command takes them. */
+function readOptions(c: CommandContext, from: number, allowed: string): DynamoOptions {
+  const { argv } = c;
+  const name = argv.lower(0);
+  const found: DynamoOptions = { context: null, deadline: 0 };
+  for (let i = from; i < argv.argc; i += 2) {
+    if (i + 1 >= argv.argc) throw SYNTAX_ERROR;
+    const option = argv.str(i).toUpperCase();
+    if (!allowed.split(' ').includes(option)) throw SYNTAX_ERROR;
+    if (option === 'CONTEXT') found.context = argv.str(i + 1);
+    else if (option === 'EX' || option === 'PX') {
+      if (found.deadline !== 0) throw SYNTAX_ERROR;
+      found.deadline = deadlineArgument(c, i + 1, option === 'EX', true, name);
+    } else {
+      const n = integer(argv, i + 1);
+      if (n < 1) throw NOT_AN_INTEGER;
+      // one replica is all there is
+      if (option !== 'TIMEOUT' && n > 1) {
+        throw new ReplyError(`NOREPLICAS ${option} ${n} asks for more replicas than the 1 that there is`);
+      }
+    }
+  }
+  return found;
+}
+
+function dget(c: CommandContext): void {
+  const { argv, keys, db, out } = c;
+  readOptions(c, 2, 'R TIMEOUT');
+  const key = argv.str(1);
+  const live = keys.findString(db, key, c.slot(1));
+  replyVersions(c, out, keys.object(db, key, c.slot(1)), live, key);
+}
+
+function replyVersions(c: CommandContext, out: ReplyWriter, o: StoredKey | null, live: StoredKey | null, key: string): void {
+  const values = live === null ? [] : siblingValues(live, c.now);
+  out.array(2);
+  out.bulk(token(c, o, key));
+  out.array(values.length);
+  for (const v of values) out.bulk(v);
+}
+
+function dset(c: CommandContext): void {
+  const { argv, keys, db } = c;
+  const { context, deadline } = readOptions(c, 3, 'CONTEXT W TIMEOUT EX PX');
+  const key = argv.str(1);
+  const slot = c.slot(1);
+  const seen = context === null ? null : c.server.store.tokens.open(db.index, key, context);
+  const o = keys.putSibling(db, key, slot, argv.str(2), deadline, seen);
+  keys.notify?.(db, 'set', key, '$');
+  c.out.bulk(token(c, o, key));
+}
+
+function ddel(c: CommandContext): void {
+  const { argv, keys, db } = c;
+  const { context } = readOptions(c, 2, 'CONTEXT W TIMEOUT');
+  const key = argv.str(1);
+  const slot = c.slot(1);
+  let o = keys.object(db, key, slot);
+  if (o !== null && keys.isLive(o) && o.type !== STRING) throw WRONG_TYPE;
+  if (context !== null) o = keys.removeSeen(db, key, slot, c.server.store.tokens.open(db.index, key, context));
+  else if (o !== null && o.type !== NONE) keys.remove(db, o);
+  keys.notify?.(db, 'del', key, 'g');
+  c.out.bulk(token(c, o, key));
+}
+
+// ---------------------------------------------------------------------- DYNAMO
+
+function peek(c: CommandContext): void {
+  const key = c.argv.str(2);
+  const o = c.keys.object(c.db, key, c.slot(2));
+  replyVersions(c, c.out, o, o !== null && c.keys.isLive(o) ? o : null, key);
+}
+
+function explain(c: CommandContext): void {
+  const { keys, db, out, server } = c;
+  const key = c.argv.str(2);
+  const slot = c.slot(2);
+  const o = keys.object(db, key, slot);
+  const live = o !== null && keys.isLive(o);
+  const context = o?.context() ?? new Context();
+  const intervals = context.actors.map((a, i) => `${actorHex(a)}:(${context.froms[i]},${context.tos[i]}]`).join(' ');
+  const fields: [string, string | number][] = [
+    ['slot', slot],
+    ['partition', keys.partitionOf(slot)],
+    ['position', positionOf(slot, key)],
+    ['preference-list', server.nodeId],
+    ['coordinator', server.nodeId],
+    ['type', live ? TYPE_NAMES[o.type] : 'none'],
+    ['siblings', live ? siblingValues(o, c.now).length : 0],
+    ['entries', o?.toState().count ?? 0],
+    ['deadline-ms', o?.deadline ?? 0],
+    ['context', `${server.nodeId} ${intervals}`],
+    ['checksum', o?.toState().checksum() ?? 0],
+    ['bytes', o?.cost ?? 0],
+    ['hints', 0],
+  ];
+  out.map(fields.length);
+  for (const [name, value] of fields) {
+    out.bulk(name);
+    if (typeof value === 'number') out.int(value);
+    else out.bulk(value);
+  }
+}
+
+function ring(c: CommandContext): void {
+  const { out, keys, server } = c;
+  out.map(3);
+  out.bulk('partitions');
+  out.int(keys.partitions);
+  out.bulk('layout');
+  out.int(1);
+  out.bulk('nodes');
+  out.array(1);
+  out.map(3);
+  out.bulk('id');
+  out.bulk(server.nodeId);
+  out.bulk('weight');
+  out.int(server.config.num('cluster-weight'));
+  out.bulk('partitions');
+  out.int(keys.partitions);
+}
+
+function backup(c: CommandContext): void {
+  const directory = c.argv.str(2);
+  const started = c.server.clock.monotonic();
+  c.defer(
+    c.server.store.backup(directory).then(
+      () => (out: ReplyWriter) => {
+        c.server.log.info({ directory, ms: c.server.clock.monotonic() - started }, 'backup written');
+        out.ok();
+      },
+      (error) => {
+        throw new ReplyError(`ERR backup failed: ${error instanceof Error ? error.message : String(error)}`);
+      },
+    ),
+  );
+}
+
+const DYNAMO_HELP = [
+  'DYNAMO <subcommand> [<arg> [value] [opt] ...]. Subcommands are:',
+  'BACKUP <directory>',
+  '    Write a consistent copy of all data into an empty directory.',
+  'EXPLAIN <key>',
+  '    Tell where a key lives and what is known of it: slot, partition, context, siblings.',
+  'HINTS',
+  '    List the hints that this node holds for others.',
+  'PEEK <key>',
+  '    As DGET, of this node\'s own copy alone.',
+  'REPAIR [<partition>]',
+  '    Compare with the other replicas now.',
+  'RING',
+  '    Tell who owns which partitions.',
+  'HELP',
+  '    Print this help.',
+];
+
+const dynamoSubcommands: CommandSpec[] = [
+  {
+    name: 'backup', arity: 3, flags: ['admin', 'noscript'], categories: [],
+    summary: 'Writes a consistent copy of all data into an empty directory.', since: '0.1.0', group: 'dynamo', complexity: 'O(N)',
+    syntax: 'directory', handler: backup,
+  },
+  {
+    name: 'explain', arity: 3, flags: ['readonly'], categories: ['keyspace'], keys: SUB_KEY_RO,
+    summary: 'Tells where a key lives and what is known of it.', since: '0.1.0', group: 'dynamo', complexity: 'O(1)', syntax: 'key', handler: explain,
+  },
+  {
+    name: 'help', arity: 2, flags: ['loading', 'stale'], categories: [], summary: 'Lists the subcommands.', since: '0.1.0', group: 'dynamo',
+    complexity: 'O(1)', syntax: '', handler: help(DYNAMO_HELP),
+  },
+  {
+    name: 'hints', arity: 2, flags: ['readonly'], categories: [], summary: 'Lists the hints that this node holds for others.', since: '0.1.0',
+    group: 'dynamo', complexity: 'O(N) where N is the number of hints.', syntax: '', handler: (c) => c.out.array(0),
+  },
+  {
+    name: 'peek', arity: 3, flags: ['readonly'], categories: ['keyspace'], keys: SUB_KEY_RO,
+    summary: "As DGET, of this node's own copy alone.", since: '0.1.0', group: 'dynamo', complexity: 'O(N) where N is the number of siblings.',
+    syntax: 'key', handler: peek,
+  },
+  {
+    name: 'repair', arity: -2, flags: ['admin', 'noscript'], categories: [], summary: 'Compares with the other replicas now.', since: '0.1.0',
+    group: 'dynamo', complexity: 'O(N) where N is the number of keys that differ.', syntax: '[partition]', handler: (c) => c.out.ok(),
+  },
+  {
+    name: 'ring', arity: 2, flags: ['readonly'], categories: [], summary: 'Tells who owns which partitions.', since: '0.1.0', group: 'dynamo',
+    complexity: 'O(N) where N is the number of nodes.', syntax: '', handler: ring,
+  },
+];
+
+export const dynamoCommands: CommandSpec[] = [
+  {
+    name: 'ddel', arity: -2, flags: ['write', 'fast'], categories: ['keyspace', 'string'],
+    keys: [{ flags: ['RM', 'delete'], begin: 1, range: { last: 0, step: 1 } }],
+    summary: 'Deletes what a context covers of a key; without one, the key.', since: '0.1.0', group: 'dynamo',
+    complexity: 'O(N) where N is the number of siblings.', syntax: 'key [CONTEXT context] [W replicas] [TIMEOUT milliseconds]', handler: ddel,
+  },
+  {
+    name: 'dget', arity: -2, flags: ['readonly', 'fast'], categories: ['string'], keys: KEY_RO,
+    summary: 'Gives all siblings of a key, latest first, and the context that settles them.', since: '0.1.0', group: 'dynamo',
+    complexity: 'O(N) where N is the number of siblings.', syntax: 'key [R replicas] [TIMEOUT milliseconds]', handler: dget,
+  },
+  {
+    name: 'dset', arity: -3, flags: ['write', 'denyoom', 'fast'], categories: ['string'], keys: KEY_RW,
+    summary: 'Writes a version of a key that replaces what a context covers; without one, a sibling.', since: '0.1.0', group: 'dynamo',
+    complexity: 'O(N) where N is the number of siblings.',
+    syntax: 'key value [CONTEXT context] [W replicas] [TIMEOUT milliseconds] [EX seconds | PX milliseconds]', handler: dset,
+  },
+  {
+    name: 'dynamo', arity: -2, flags: [], categories: [], summary: 'A container for commands that look inside.', since: '0.1.0', group: 'dynamo',
+    complexity: 'Depends on subcommand.', syntax: '', handler: help(DYNAMO_HELP), subcommands: dynamoSubcommands,
+  },
+];
