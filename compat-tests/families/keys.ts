@@ -423,8 +423,16 @@ export const keys: Family = {
       'SELECT 1',
       step('KEYS *', sorted),
     ]),
-    sequence('SCAN', [
+    sequence('SCAN of little ends at once', [
       'SCAN 0',
+      'SET k v',
+      'SCAN 0',
+      'SCAN 0 MATCH x COUNT 100',
+      'SELECT 1',
+      'SCAN 0',
+    ]),
+    sequence('SCAN', [
+      scanned('SCAN {cursor}'),
       pipelined(
         'SET key:0..key:249',
         Array.from({ length: 250 }, (_, i) => ['SET', `key:${i}`, String(i)]),
@@ -445,14 +453,13 @@ export const keys: Family = {
       scanned('SCAN {cursor} MATCH key:3* TYPE string COUNT 33'),
       scanned('SCAN {cursor} MATCH key:1* MATCH key:2*'),
       'SELECT 1',
-      'SCAN 0',
+      scanned('SCAN {cursor}'),
     ]),
+    sequence('SCAN with odd cursors', ['SCAN -1', 'SCAN ""', 'SCAN " 0"', 'SCAN 00', 'SCAN 18446744073709551615']),
     sequence('SCAN errors', [
-      'SCAN -1',
       'SET k v',
       'SCAN',
       'SCAN x',
-      'SCAN ""',
       'SCAN 0 COUNT',
       'SCAN 0 COUNT 0',
       'SCAN 0 COUNT -1',
@@ -465,7 +472,6 @@ export const keys: Family = {
       'SCAN x COUNT 0',
       'SCAN 1.5',
       'SCAN 18446744073709551616',
-      'SCAN " 0"',
       'SCAN 0 COUNT 1.5',
     ]),
     sequence('OBJECT', [

@@ -252,7 +252,7 @@ function absolute(unitMs: 1 | 1000): Normaliser {
   };
 }
 
-// RANDOMKEY's answer is anybody's guess, but whether there is one is not; scanned pages have no order.
+// RANDOMKEY's answer is anybody's guess, but whether there is one is not.
 const NORMALISERS: Record<string, Normaliser> = {
   TTL: roundedTo(KILO),
   PTTL: roundedTo(KILO * KILO),
@@ -260,7 +260,6 @@ const NORMALISERS: Record<string, Normaliser> = {
   PEXPIRETIME: absolute(1),
   KEYS: sorted,
   RANDOMKEY: (reply) => ('text' in reply && reply.type === '$' && reply.text !== null ? typeOnly(reply) : reply),
-  SCAN: (reply) => ('items' in reply && reply.items ? { ...reply, items: reply.items.map(sorted) } : reply),
 };
 
 export function normaliserFor(command: readonly Buffer[]): Normaliser | undefined {

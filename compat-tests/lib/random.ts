@@ -6,7 +6,7 @@ import { type Protocol, play } from './play.ts';
 import { printable } from './pretty.ts';
 import { Prng } from './prng.ts';
 import { drawCommand, normaliserFor } from './random-commands.ts';
-import { type Sequence, step } from './sequence.ts';
+import { type Sequence, type Step, scanned, step } from './sequence.ts';
 import type { Address } from './servers.ts';
 
 export const RANDOM_FAMILY = 'random';
@@ -19,8 +19,14 @@ export function drawSequence(seed: number): Buffer[][] {
   return Array.from({ length: STEPS }, () => drawCommand(random));
 }
 
+// How a scan's elements fall onto its pages is a server's own affair: only all of them together count.
+function asStep(command: Buffer[]): Step {
+  const isScan = command[0].toString('latin1') === 'SCAN';
+  return isScan ? scanned(['SCAN', '{cursor}', ...command.slice(2)]) : step(command, normaliserFor(command));
+}
+
 function asSequence(seed: number, commands: readonly Buffer[][]): Sequence {
-  return { name: `seed ${seed}`, steps: commands.map((command) => step(command, normaliserFor(command))) };
+  return { name: `seed ${seed}`, steps: commands.map(asStep) };
 }
 
 interface Pair {

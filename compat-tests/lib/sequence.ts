@@ -208,18 +208,16 @@ export function pipelined(label: string, commands: readonly (string | readonly A
 }
 
 /** Follows a SCAN's cursor to the end; the elements seen, each once, sorted. `{cursor}` is the cursor. */
-export function scanned(line: string): Step {
+export function scanned(command: string | readonly Argument[]): Step {
+  const template = argumentsOf(command);
   return {
-    label: `${line} (to the end)`,
+    label: `${printable(template)} (to the end)`,
     connection: MAIN,
     run: async (connection) => {
       const seen = new Set<string>();
       let cursor = '0';
       for (let rounds = 0; rounds < 10_000; rounds++) {
-        const current = cursor;
-        const args = words(line).map((word) =>
-          Buffer.from(word.toString('latin1').replace('{cursor}', current), 'latin1'),
-        );
+        const args = template.map((word) => (word.toString() === '{cursor}' ? cursor : word));
         const bytes = await connection.send(args);
         if (bytes[0] !== '*') return bytes;
         const reply = parseReply(bytes);

@@ -62,6 +62,8 @@ test('repetition', () => {
   assert.deepEqual(parseSyntax('[section [section ...]]'), [
     { name: 'section', type: 'string', multiple: true, optional: true },
   ]);
+  assert.equal(parseSyntax('<[A a] | [B b]> [...]')[0].multiple, true);
+  assert.equal(parseSyntax('[GET a | SET b ...]')[0].multiple, true);
   assert.deepEqual(parseSyntax('STREAMS key [key ...] id [id ...]'), [
     {
       name: 'key_id',

@@ -3,7 +3,7 @@
  *
  * The notation is the one of Redis's pages: `key [NX | XX] [EX seconds] <LEFT | RIGHT> [member [member ...]]`. Words
  * in upper case are tokens, others are names; `[...]` may be left out, `<a | b>` is a choice, and a bracket that
- * repeats what stands before it and ends in `...` says that it may come again. A name's type follows from a list of
+ * repeats what stands before it and ends in `...` (or is just `[...]`) says that it may come again. A name's type follows from a list of
  * the usual names; `name:type` says another one.
  */
 
@@ -109,6 +109,10 @@ class Parser {
     const repeats = this.peek() === '...';
     if (repeats) this.take('...');
     this.take(']');
+    if (repeats && alternatives.length === 1 && alternatives[0].length === 0 && list.length > 0) {
+      list[list.length - 1].multiple = true;
+      return;
+    }
     if (repeats && alternatives.length === 1 && this.repeat(list, alternatives[0])) {
       // the keys in the repetition are those that it repeats
       this.keys = keysBefore;
