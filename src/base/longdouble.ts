@@ -6,6 +6,10 @@
  */
 const MANTISSA_BITS = 64;
 const MAX_EXPONENT = 16384;
+/** Below this even a denormal is zero. */
+const MIN_EXPONENT = -16445;
+/** Longer texts are no numbers: Redis's own buffer for one. */
+const MAX_DIGITS = 5 * 1024;
 
 export interface LongDouble {
   mantissa: bigint;
@@ -13,6 +17,7 @@ export interface LongDouble {
 }
 
 const ZERO: LongDouble = { mantissa: 0n, exponent: 0 };
+const HEX = /^([+-]?)0[xX]([0-9a-fA-F]*)(?:\.([0-9a-fA-F]*))?(?:[pP]([+-]?\d+))?$/;
 const DECIMAL = /^([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d+))?$/;
 
 function bitLength(n: bigint): number {
@@ -39,15 +44,33 @@ function round(numerator: bigint, denominator: bigint): LongDouble {
   return { mantissa: q, exponent: -shift };
 }
 
-/** Parses as `strtold` does for finite decimals; null when it isn't one (`inf` and `nan` included). */
+/** Parses as `strtold` does, decimal or hexadecimal; null when it isn't a finite number that a long double can hold. */
 export function parseLongDouble(text: string): LongDouble | null {
+  const value = parse(text);
+  if (value === null || value.mantissa === 0n) return value;
+  const magnitude = bitLength(value.mantissa < 0n ? -value.mantissa : value.mantissa) + value.exponent;
+  return magnitude > MAX_EXPONENT || magnitude < MIN_EXPONENT ? null : value;
+}
+
+function parseHex(text: string): LongDouble | null {
+  const m = HEX.exec(text);
+  if (m === null || (m[2] === '' && (m[3] ?? '') === '')) return null;
+  const fraction = m[3] ?? '';
+  const value = round(BigInt(`0x${m[2]}${fraction}`), 1n);
+  if (value.mantissa === 0n) return ZERO;
+  return { mantissa: m[1] === '-' ? -value.mantissa : value.mantissa, exponent: value.exponent + Number(m[4] ?? 0) - 4 * fraction.length };
+}
+
+function parse(text: string): LongDouble | null {
+  if (text.length > MAX_DIGITS) return null;
+  if (/^[+-]?0[xX]/.test(text)) return parseHex(text);
   const m = DECIMAL.exec(text);
   if (m === null || (m[2] === '' && (m[3] ?? '') === '')) return null;
   const fraction = m[3] ?? '';
   const digits = BigInt(m[2] + fraction || '0');
   const exponent = Number(m[4] ?? 0) - fraction.length;
   if (digits === 0n) return ZERO;
-  if (Math.abs(exponent) > 6000) return exponent > 0 ? null : ZERO;
+  if (Math.abs(exponent) > 6000) return null;
   const value =
     exponent >= 0 ? round(digits * 10n ** BigInt(exponent), 1n) : round(digits, 10n ** BigInt(-exponent));
   if (m[1] === '-') value.mantissa = -value.mantissa;

@@ -37,14 +37,16 @@ function rewrite(c: CommandContext): void {
   const { config, log } = c.server;
   if (config.rewriteFile === null) throw new ReplyError('ERR The server is running without a config file');
   c.defer(
-    config.rewriteFile((text) => config.rewrite(text)).then(
-      () => (out) => out.ok(),
-      (error: unknown) => {
-        const why = error instanceof Error ? error.message : String(error);
-        log.warn({ error: why }, 'CONFIG REWRITE failed');
-        throw new ReplyError(`ERR Rewriting config file: ${why}`);
-      },
-    ),
+    config
+      .rewriteFile((text) => config.rewrite(text))
+      .then(
+        () => (out) => out.ok(),
+        (error: unknown) => {
+          const why = error instanceof Error ? error.message : String(error);
+          log.warn({ error: why }, 'CONFIG REWRITE failed');
+          throw new ReplyError(`ERR Rewriting config file: ${why}`);
+        },
+      ),
   );
 }
 
@@ -59,28 +61,68 @@ const PER_PARAMETER = 'O(N) when N is the number of configuration parameters pro
 
 export const configCommands: CommandSpec[] = [
   {
-    name: 'config', arity: -2, flags: [], categories: [], summary: 'Reads and changes the configuration.',
-    since: '2.0.0', group: 'server', complexity: 'Depends on subcommand.', syntax: '', handler: containerAlone,
+    name: 'config',
+    arity: -2,
+    flags: [],
+    categories: [],
+    summary: 'Reads and changes the configuration.',
+    since: '2.0.0',
+    group: 'server',
+    complexity: 'Depends on subcommand.',
+    syntax: '',
+    handler: containerAlone,
     subcommands: [
       {
-        name: 'get', arity: -3, flags: ADMIN, categories: [], summary: 'Gives the values of directives, by glob-like patterns.',
-        since: '2.0.0', group: 'server', complexity: PER_PARAMETER, syntax: 'parameter [parameter ...]',
-        history: [['7.0.0', 'Takes several patterns.']], handler: get,
+        name: 'get',
+        arity: -3,
+        flags: ADMIN,
+        categories: [],
+        summary: 'Gives the values of directives, by glob-like patterns.',
+        since: '2.0.0',
+        group: 'server',
+        complexity: PER_PARAMETER,
+        syntax: 'parameter [parameter ...]',
+        history: [['7.0.0', 'Takes several patterns.']],
+        handler: get,
       },
       helpCommand('server', '5.0.0'),
       {
-        name: 'resetstat', arity: 2, flags: ADMIN, categories: [], summary: 'Puts the counters of INFO back to zero.',
-        since: '2.0.0', group: 'server', complexity: 'O(1)', syntax: '', handler: resetstat,
+        name: 'resetstat',
+        arity: 2,
+        flags: ADMIN,
+        categories: [],
+        summary: 'Puts the counters of INFO back to zero.',
+        since: '2.0.0',
+        group: 'server',
+        complexity: 'O(1)',
+        syntax: '',
+        handler: resetstat,
       },
       {
-        name: 'rewrite', arity: 2, flags: ADMIN, categories: [], summary: 'Writes the values of now into the configuration file.',
-        since: '2.8.0', group: 'server', complexity: 'O(1)', syntax: '', handler: rewrite,
+        name: 'rewrite',
+        arity: 2,
+        flags: ADMIN,
+        categories: [],
+        summary: 'Writes the values of now into the configuration file.',
+        since: '2.8.0',
+        group: 'server',
+        complexity: 'O(1)',
+        syntax: '',
+        handler: rewrite,
       },
       {
-        name: 'set', arity: -4, flags: ADMIN, categories: [], summary: 'Changes directives, all that are given or none.',
-        since: '2.0.0', group: 'server', complexity: PER_PARAMETER, syntax: 'parameter value [parameter value ...]',
+        name: 'set',
+        arity: -4,
+        flags: ADMIN,
+        categories: [],
+        summary: 'Changes directives, all that are given or none.',
+        since: '2.0.0',
+        group: 'server',
+        complexity: PER_PARAMETER,
+        syntax: 'parameter value [parameter value ...]',
         tips: ['request_policy:all_nodes', 'response_policy:all_succeeded'],
-        history: [['7.0.0', 'Takes several pairs.']], handler: set,
+        history: [['7.0.0', 'Takes several pairs.']],
+        handler: set,
       },
     ],
   },

@@ -5,7 +5,7 @@ import type { CommandContext, CommandSpec } from './command.ts';
 import { dumpString, readDump, verifyDump } from './rdb.ts';
 
 function dump(c: CommandContext): void {
-  const o = c.keys.peek(c.db, c.argv.str(1), c.slot(1));
+  const o = c.keys.find(c.db, c.argv.str(1), c.slot(1));
   if (o === null) c.out.nil();
   else c.out.bulkBytes(dumpString(o.text()));
 }
@@ -14,14 +14,17 @@ function restore(c: CommandContext): void {
   const { argv, keys, db } = c;
   let replace = false;
   let absolute = false;
+  let idle = -1;
+  let freq = -1;
   for (let i = 4; i < argv.argc; i++) {
     const more = i + 1 < argv.argc;
     if (argv.is(i, 'REPLACE')) replace = true;
     else if (argv.is(i, 'ABSTTL')) absolute = true;
-    else if (more && argv.is(i, 'IDLETIME')) {
-      if (integer(argv, ++i) < 0) throw new ReplyError('ERR Invalid IDLETIME value, must be >= 0');
-    } else if (more && argv.is(i, 'FREQ')) {
-      const freq = integer(argv, ++i);
+    else if (more && freq < 0 && argv.is(i, 'IDLETIME')) {
+      idle = integer(argv, ++i);
+      if (idle < 0) throw new ReplyError('ERR Invalid IDLETIME value, must be >= 0');
+    } else if (more && idle < 0 && argv.is(i, 'FREQ')) {
+      freq = integer(argv, ++i);
       if (freq < 0 || freq > 255) throw new ReplyError('ERR Invalid FREQ value, must be >= 0 and <= 255');
     } else throw SYNTAX_ERROR;
   }
@@ -45,7 +48,8 @@ function restore(c: CommandContext): void {
     c.out.ok();
     return;
   }
-  keys.set(db, keys.object(db, key, slot), key, slot, value.value, deadline);
+  const o = keys.set(db, keys.object(db, key, slot), key, slot, value.value, deadline);
+  if (idle > 0) o.used = keys.seconds - idle;
   keys.notify?.(db, 'restore', key, 'g');
   c.out.ok();
 }

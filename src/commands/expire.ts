@@ -79,7 +79,7 @@ function holds(flags: number, current: number, wanted: number): boolean {
 /** -2 without the key, -1 without a deadline. */
 function remaining(seconds: boolean, absolute: boolean): Handler {
   return (c: CommandContext) => {
-    const o = c.keys.peek(c.db, c.argv.str(1), c.slot(1));
+    const o = c.keys.find(c.db, c.argv.str(1), c.slot(1));
     if (o === null) c.out.int(-2);
     else if (o.deadline === 0) c.out.int(-1);
     else {

@@ -36,8 +36,16 @@ export function helpCommand(
   categories: readonly string[] = [],
 ): CommandSpec {
   return {
-    name: 'help', arity: 2, flags: ['loading', 'stale'], categories, summary: 'Lists the subcommands.', since, group,
-    complexity: 'O(1)', syntax: '', handler: help,
+    name: 'help',
+    arity: 2,
+    flags: ['loading', 'stale'],
+    categories,
+    summary: 'Lists the subcommands.',
+    since,
+    group,
+    complexity: 'O(1)',
+    syntax: '',
+    handler: help,
   };
 }
 

@@ -329,7 +329,10 @@ function dynamoSection({ server }: CommandContext): Fields {
   const { store, keys, config } = server;
   const fields: Fields = [];
   for (let n = 1; n <= MOST_SIBLINGS; n++) {
-    fields.push([`reads_with_${n}${n === MOST_SIBLINGS ? '_or_more' : ''}_sibling${n === 1 ? '' : 's'}`, keys.stats.siblings[n]]);
+    fields.push([
+      `reads_with_${n}${n === MOST_SIBLINGS ? '_or_more' : ''}_sibling${n === 1 ? '' : 's'}`,
+      keys.stats.siblings[n],
+    ]);
   }
   fields.push(
     ['members', 1],
@@ -412,10 +415,17 @@ function info(c: CommandContext): void {
 
 export const infoCommands: CommandSpec[] = [
   {
-    name: 'info', arity: -1, flags: ['loading', 'stale'], categories: ['dangerous'],
-    summary: 'Tells how the server is and what it has done, in sections.', since: '1.0.0', group: 'server',
-    complexity: 'O(1)', syntax: '[section [section ...]]',
+    name: 'info',
+    arity: -1,
+    flags: ['loading', 'stale'],
+    categories: ['dangerous'],
+    summary: 'Tells how the server is and what it has done, in sections.',
+    since: '1.0.0',
+    group: 'server',
+    complexity: 'O(1)',
+    syntax: '[section [section ...]]',
     tips: ['nondeterministic_output', 'request_policy:all_shards', 'response_policy:special'],
-    history: [['7.0.0', 'Takes several sections.']], handler: info,
+    history: [['7.0.0', 'Takes several sections.']],
+    handler: info,
   },
 ];

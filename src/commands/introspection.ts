@@ -3,8 +3,8 @@
  */
 import { ReplyError, SYNTAX_ERROR } from '../base/errors.ts';
 import { globMatch } from '../base/glob.ts';
-import type { ReplyWriter } from '../resp/reply.ts';
 import { Argv } from '../resp/argv.ts';
+import type { ReplyWriter } from '../resp/reply.ts';
 import type { CommandContext, CommandSpec, KeySpec } from './command.ts';
 import { helpCommand } from './help.ts';
 import { type Argument, parseSyntax } from './syntax.ts';
@@ -16,8 +16,27 @@ const WRONG_ARGUMENTS = new ReplyError('ERR Invalid arguments specified for comm
 
 /** ACL categories in Redis's order. */
 export const ACL_CATEGORIES = [
-  'keyspace', 'read', 'write', 'set', 'sortedset', 'list', 'hash', 'string', 'bitmap', 'hyperloglog', 'geo', 'stream',
-  'pubsub', 'admin', 'fast', 'slow', 'blocking', 'dangerous', 'connection', 'transaction', 'scripting',
+  'keyspace',
+  'read',
+  'write',
+  'set',
+  'sortedset',
+  'list',
+  'hash',
+  'string',
+  'bitmap',
+  'hyperloglog',
+  'geo',
+  'stream',
+  'pubsub',
+  'admin',
+  'fast',
+  'slow',
+  'blocking',
+  'dangerous',
+  'connection',
+  'transaction',
+  'scripting',
 ];
 
 /** A command by its name, or a subcommand by `container|name`. */
@@ -72,9 +91,17 @@ function replyKeySpec(out: ReplyWriter, k: KeySpec): void {
   out.bulk('type');
   const numbers: [string, number][] =
     k.range !== undefined
-      ? [['lastkey', k.range.last], ['keystep', k.range.step], ['limit', k.range.limit ?? 0]]
+      ? [
+          ['lastkey', k.range.last],
+          ['keystep', k.range.step],
+          ['limit', k.range.limit ?? 0],
+        ]
       : k.keynum !== undefined
-        ? [['keynumidx', k.keynum.at], ['firstkey', k.keynum.first], ['keystep', k.keynum.step]]
+        ? [
+            ['keynumidx', k.keynum.at],
+            ['firstkey', k.keynum.first],
+            ['keystep', k.keynum.step],
+          ]
         : [];
   out.bulk(k.range !== undefined ? 'range' : k.keynum !== undefined ? 'keynum' : 'unknown');
   out.bulk('spec');
@@ -94,7 +121,10 @@ function replyInfo(c: CommandContext, spec: CommandSpec): void {
   out.int(spec.arity);
   words(out, table.flagsOf(spec));
   for (const n of table.legacyKeys(spec)) out.int(n);
-  words(out, ACL_CATEGORIES.filter((name) => categories.includes(name)).map((name) => `@${name}`));
+  words(
+    out,
+    ACL_CATEGORIES.filter((name) => categories.includes(name)).map((name) => `@${name}`),
+  );
   const tips = spec.tips ?? [];
   out.set(tips.length);
   for (const tip of tips) out.bulk(tip);
@@ -175,7 +205,10 @@ function replyArgument(out: ReplyWriter, a: Argument): void {
 function replyDocs(c: CommandContext, spec: CommandSpec): void {
   const { out } = c;
   const args = argumentsOf(spec);
-  const flags = [...(spec.deprecated !== undefined ? ['deprecated'] : []), ...(spec.name === 'debug' ? ['syscmd'] : [])];
+  const flags = [
+    ...(spec.deprecated !== undefined ? ['deprecated'] : []),
+    ...(spec.name === 'debug' ? ['syscmd'] : []),
+  ];
   const history = spec.history ?? [];
   const subcommands = spec.subcommands ?? [];
   let size = 4;
@@ -186,7 +219,10 @@ function replyDocs(c: CommandContext, spec: CommandSpec): void {
   if (subcommands.length > 0) size++;
   out.map(size);
   const facts: [string, string][] = [
-    ['summary', spec.summary], ['since', spec.since], ['group', spec.group], ['complexity', spec.complexity],
+    ['summary', spec.summary],
+    ['since', spec.since],
+    ['group', spec.group],
+    ['complexity', spec.complexity],
   ];
   for (const [name, value] of facts) {
     out.bulk(name);
@@ -334,30 +370,79 @@ function sub(
   more: Partial<CommandSpec> = {},
 ): CommandSpec {
   return {
-    name, arity, flags: FLAGS, categories: ['connection'], summary, since, group: 'server', complexity, syntax, handler,
+    name,
+    arity,
+    flags: FLAGS,
+    categories: ['connection'],
+    summary,
+    since,
+    group: 'server',
+    complexity,
+    syntax,
+    handler,
     ...more,
   };
 }
 
 export const introspectionCommands: CommandSpec[] = [
   {
-    name: 'command', arity: -1, flags: FLAGS, categories: ['connection'], summary: 'Describes all commands.',
-    since: '2.8.13', group: 'server', complexity: 'O(N) where N is the total number of Redis commands', syntax: '',
-    tips: ANY_ORDER, handler: command,
+    name: 'command',
+    arity: -1,
+    flags: FLAGS,
+    categories: ['connection'],
+    summary: 'Describes all commands.',
+    since: '2.8.13',
+    group: 'server',
+    complexity: 'O(N) where N is the total number of Redis commands',
+    syntax: '',
+    tips: ANY_ORDER,
+    handler: command,
     subcommands: [
       sub('count', 2, '2.8.13', '', 'O(1)', 'Gives the number of commands.', count),
-      sub('docs', -2, '7.0.0', '[command-name [command-name ...]]', PER_COMMAND, 'Documents commands, all or some.', docs, {
-        tips: ANY_ORDER,
-      }),
-      sub('getkeys', -4, '2.8.13', 'command [arg [arg ...]]', PER_ARGUMENT, 'Finds the keys in a request.', getkeys),
-      sub('getkeysandflags', -4, '7.0.0', 'command [arg [arg ...]]', PER_ARGUMENT, 'Finds the keys in a request and what is done to them.', getkeysandflags),
-      helpCommand('server', '5.0.0', ['connection']),
-      sub('info', -2, '2.8.13', '[command-name [command-name ...]]', PER_COMMAND, 'Describes commands, all or some.', info, {
-        tips: ANY_ORDER, history: [['7.0.0', 'Without names it describes all commands.']],
-      }),
       sub(
-        'list', -2, '7.0.0', '[FILTERBY <MODULE module-name | ACLCAT category | PATTERN pattern>]',
-        'O(N) where N is the total number of Redis commands', 'Names all commands, or those that a filter picks.', list,
+        'docs',
+        -2,
+        '7.0.0',
+        '[command-name [command-name ...]]',
+        PER_COMMAND,
+        'Documents commands, all or some.',
+        docs,
+        {
+          tips: ANY_ORDER,
+        },
+      ),
+      sub('getkeys', -4, '2.8.13', 'command [arg [arg ...]]', PER_ARGUMENT, 'Finds the keys in a request.', getkeys),
+      sub(
+        'getkeysandflags',
+        -4,
+        '7.0.0',
+        'command [arg [arg ...]]',
+        PER_ARGUMENT,
+        'Finds the keys in a request and what is done to them.',
+        getkeysandflags,
+      ),
+      helpCommand('server', '5.0.0', ['connection']),
+      sub(
+        'info',
+        -2,
+        '2.8.13',
+        '[command-name [command-name ...]]',
+        PER_COMMAND,
+        'Describes commands, all or some.',
+        info,
+        {
+          tips: ANY_ORDER,
+          history: [['7.0.0', 'Without names it describes all commands.']],
+        },
+      ),
+      sub(
+        'list',
+        -2,
+        '7.0.0',
+        '[FILTERBY <MODULE module-name | ACLCAT category | PATTERN pattern>]',
+        'O(N) where N is the total number of Redis commands',
+        'Names all commands, or those that a filter picks.',
+        list,
         { tips: ANY_ORDER },
       ),
     ],

@@ -4,7 +4,7 @@
 import { NO_SUCH_KEY, NOT_AN_INTEGER, ReplyError, SYNTAX_ERROR } from '../base/errors.ts';
 import { STRING, TYPE_NAMES } from '../types/kinds.ts';
 import type { Database } from '../store/keyspace.ts';
-import type { StoredKey } from '../store/object.ts';
+import { RAW, type StoredKey } from '../store/object.ts';
 import { parseInt64 } from './args.ts';
 import type { CommandContext, CommandSpec, KeySpec } from './command.ts';
 
@@ -36,7 +36,7 @@ function exists(c: CommandContext): void {
 }
 
 function type(c: CommandContext): void {
-  const o = c.keys.peek(c.db, c.argv.str(1), c.slot(1));
+  const o = c.keys.find(c.db, c.argv.str(1), c.slot(1));
   c.out.simple(TYPE_NAMES[o?.type ?? 0]);
 }
 
@@ -68,6 +68,9 @@ function rename(onlyNew: boolean): (c: CommandContext) => void {
 function databaseArgument(c: CommandContext, i: number): Database {
   const n = parseInt64(c.argv.str(i));
   if (n === null) throw NOT_AN_INTEGER;
+  if (n > 2147483647n || n < -2147483648n) {
+    throw new ReplyError('ERR value is out of range, value must between -2147483648 and 2147483647');
+  }
   const db = c.keys.names[Number(n)];
   if (n < 0n || db === undefined) throw DB_RANGE;
   return db;
@@ -145,7 +148,7 @@ function isPristine(db: Database): boolean {
 /** The encoding that Redis would have for this string. */
 export function encodingOf(o: StoredKey): string {
   if (o.type !== STRING) return 'listpack';
-  if (o.bytes !== null) return 'raw';
+  if (o.bytes !== null || o.flags & RAW) return 'raw';
   if (o.size() <= 20 && parseInt64(o.text()) !== null) return 'int';
   return o.size() <= 44 ? 'embstr' : 'raw';
 }
@@ -157,7 +160,7 @@ function objectCommand(reply: (c: CommandContext, o: StoredKey) => void): (c: Co
     // looking must not count as an access
     const shard = keys.shard(db, c.slot(2));
     const used = shard.map.get(key)?.used;
-    const o = keys.peek(db, key, c.slot(2));
+    const o = keys.find(db, key, c.slot(2));
     if (o === null) {
       c.out.nil();
       return;
@@ -182,7 +185,7 @@ const OBJECT_HELP = [
   '    Return the number of references of the value associated with the specified',
   '    <key>.',
   'HELP',
-  '    Print this help.',
+  '    Prints this help.',
 ];
 
 export function help(lines: readonly string[]): (c: CommandContext) => void {

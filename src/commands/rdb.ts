@@ -85,9 +85,7 @@ export function verifyDump(payload: Buffer): boolean {
   const foot = payload.length - 10;
   if (payload.readUInt16LE(foot) > RDB_VERSION) return false;
   const [high, low] = crc64(payload.subarray(0, foot + 2));
-  const zero = payload.readUInt32LE(foot + 2) === 0 && payload.readUInt32LE(foot + 6) === 0;
-  // Redis takes a checksum of zero for "not computed"
-  return zero || (payload.readUInt32LE(foot + 2) === low && payload.readUInt32LE(foot + 6) === high);
+  return payload.readUInt32LE(foot + 2) === low && payload.readUInt32LE(foot + 6) === high;
 }
 
 /** The value of a verified payload, or null when it is of a type or encoding that isn't known here. */

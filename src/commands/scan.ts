@@ -13,12 +13,15 @@ import { TYPE_NAMES } from '../types/kinds.ts';
 import { integer } from './args.ts';
 import type { CommandContext, CommandSpec } from './command.ts';
 
-const CURSOR = /^\s*\d+$/;
+/** What strtoul takes, without blanks before it. */
+const CURSOR = /^[+-]?\d*$/;
 
 function scan(c: CommandContext): void {
   const { argv, db, keys } = c;
   const text = argv.str(1);
-  if (!CURSOR.test(text) || BigInt(text) > 18446744073709551615n) throw new ReplyError('ERR invalid cursor');
+  if (!CURSOR.test(text) || text.length > 20) throw new ReplyError('ERR invalid cursor');
+  const cursor = Number(text === '-' || text === '+' ? 0 : text);
+  if (cursor >= 2 ** 64 && text !== '18446744073709551615') throw new ReplyError('ERR invalid cursor');
   let count = 10;
   let pattern: string | null = null;
   let type: string | null = null;
@@ -32,12 +35,12 @@ function scan(c: CommandContext): void {
     else throw SYNTAX_ERROR;
   }
   const { scanner, residency } = c.server.store;
-  const step = scanner.step(db, Number(BigInt(text)), Math.min(count, 100_000));
-  const reply = (out: ReplyWriter, { keys: found, cursor }: ScanStep) => {
+  const step = scanner.step(db, cursor, Math.min(count, 100_000));
+  const reply = (out: ReplyWriter, { keys: found, cursor: next }: ScanStep) => {
     let list = pattern === null || pattern === '*' ? found : found.filter((key) => globMatch(pattern, key));
     if (type !== null) list = list.filter((key) => typeName(keys, db, key) === type);
     out.array(2);
-    out.bulk(String(cursor));
+    out.bulk(String(next));
     out.array(list.length);
     for (const key of list) out.bulk(key);
   };

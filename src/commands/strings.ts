@@ -45,12 +45,13 @@ const KEEP = 8;
 const PERSIST = 16;
 
 /** What SET's and GETEX's options come to. One instance: handlers run one at a time. */
-const options = { flags: 0, deadlineAt: 0, seconds: false, relative: false };
+const options = { flags: 0, deadlineAt: 0, word: '', seconds: false, relative: false };
 
 /** Reads the options that SET and GETEX share. Throws a syntax error. */
 function readOptions(argv: Argv, from: number, getex: boolean): void {
   options.flags = 0;
   options.deadlineAt = 0;
+  options.word = '';
   for (let i = from; i < argv.argc; i++) {
     const more = i + 1 < argv.argc;
     const timed = options.deadlineAt > 0;
@@ -59,22 +60,25 @@ function readOptions(argv: Argv, from: number, getex: boolean): void {
     else if (!getex && argv.is(i, 'GET')) options.flags |= GET;
     else if (!getex && argv.is(i, 'KEEPTTL') && !timed) options.flags |= KEEP;
     else if (getex && argv.is(i, 'PERSIST') && !timed) options.flags |= PERSIST;
-    else if (more && !timed && !(options.flags & (KEEP | PERSIST)) && isDeadlineWord(argv, i)) options.deadlineAt = ++i;
+    else if (more && !(options.flags & (KEEP | PERSIST)) && readDeadlineWord(argv, i)) options.deadlineAt = ++i;
     else throw SYNTAX_ERROR;
   }
+  options.seconds = options.word === 'EX' || options.word === 'EXAT';
+  options.relative = options.word === 'EX' || options.word === 'PX';
 }
 
-function isDeadlineWord(argv: Argv, i: number): boolean {
-  options.seconds = true;
-  options.relative = true;
-  if (argv.is(i, 'EX')) return true;
-  options.seconds = false;
-  if (argv.is(i, 'PX')) return true;
-  options.relative = false;
-  if (argv.is(i, 'PXAT')) return true;
-  options.seconds = true;
-  return argv.is(i, 'EXAT');
+/** One of the four ways to name a time; the same one may come again, and the last counts. */
+function readDeadlineWord(argv: Argv, i: number): boolean {
+  for (const word of DEADLINE_WORDS) {
+    if (!argv.is(i, word)) continue;
+    if (options.word !== '' && options.word !== word) return false;
+    options.word = word;
+    return true;
+  }
+  return false;
 }
+
+const DEADLINE_WORDS = ['EX', 'PX', 'EXAT', 'PXAT'];
 
 function set(c: CommandContext): void {
   const { argv, keys, db, out } = c;
@@ -97,6 +101,8 @@ function set(c: CommandContext): void {
   if (refused) return;
   if (flags & KEEP && old !== null) deadline = old.deadline;
   keys.set(db, keys.object(db, key, slot), key, slot, argv.str(2), deadline);
+  // a time that has passed already: the key is gone as soon as it is there
+  if (deadline !== 0 && deadline <= c.now) keys.peekForWrite(db, key, slot);
   if (keys.notify !== null) {
     keys.notify(db, 'set', key, '$');
     if (options.deadlineAt > 0) keys.notify(db, 'expire', key, 'g');
@@ -334,20 +340,21 @@ function decrby(c: CommandContext): void {
   incrementWide(c, c.keys.findStringForWrite(c.db, key, slot), key, slot, -wide);
 }
 
+const INFINITY = /^[+-]?inf(inity)?$/i;
+
 function incrbyfloat(c: CommandContext): void {
   const { argv, keys, db } = c;
   const slot = c.slot(1);
   const key = argv.str(1);
   const o = keys.findStringForWrite(db, key, slot);
   if (o !== null) keys.checkOverflow(o);
-  const value = parseLongDouble(o === null ? '0' : o.text());
+  const old = o === null ? '0' : o.text();
+  const value = parseLongDouble(old);
+  if (value === null && !INFINITY.test(old)) throw NOT_A_FLOAT;
   const text = argv.str(2);
   const delta = parseLongDouble(text);
-  if (value === null) throw NOT_A_FLOAT;
-  if (delta === null) {
-    if (/^[+-]?inf(inity)?$/i.test(text)) throw new ReplyError('ERR increment would produce NaN or Infinity');
-    throw NOT_A_FLOAT;
-  }
+  if (delta === null && !INFINITY.test(text)) throw NOT_A_FLOAT;
+  if (value === null || delta === null) throw new ReplyError('ERR increment would produce NaN or Infinity');
   const sum = addLongDouble(value, delta);
   if (isInfinite(sum)) throw new ReplyError('ERR increment would produce NaN or Infinity');
   const result = formatLongDouble(sum);

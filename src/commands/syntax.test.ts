@@ -35,7 +35,13 @@ test('options and choices', () => {
     { name: 'where', type: 'oneof', arguments: [token('LEFT'), token('RIGHT')] },
   ]);
   assert.deepEqual(parseSyntax('[AGGREGATE <SUM | MIN | MAX>]'), [
-    { name: 'aggregate', type: 'oneof', arguments: [token('SUM'), token('MIN'), token('MAX')], token: 'AGGREGATE', optional: true },
+    {
+      name: 'aggregate',
+      type: 'oneof',
+      arguments: [token('SUM'), token('MIN'), token('MAX')],
+      token: 'AGGREGATE',
+      optional: true,
+    },
   ]);
 });
 
@@ -78,25 +84,28 @@ test('repetition', () => {
 });
 
 test('brackets in brackets, and blocks', () => {
-  assert.deepEqual(parseSyntax('[start [end [BYTE | BIT]]]'), [
-    {
-      name: 'start_end',
-      type: 'block',
-      optional: true,
-      arguments: [
-        { name: 'start', type: 'integer' },
-        {
-          name: 'end_unit',
-          type: 'block',
-          optional: true,
-          arguments: [
-            { name: 'end', type: 'integer' },
-            { name: 'unit', type: 'oneof', arguments: [token('BYTE'), token('BIT')], optional: true },
-          ],
-        },
-      ],
-    },
-  ].map((a) => ({ ...a, name: 'start_end_unit' })));
+  assert.deepEqual(
+    parseSyntax('[start [end [BYTE | BIT]]]'),
+    [
+      {
+        name: 'start_end',
+        type: 'block',
+        optional: true,
+        arguments: [
+          { name: 'start', type: 'integer' },
+          {
+            name: 'end_unit',
+            type: 'block',
+            optional: true,
+            arguments: [
+              { name: 'end', type: 'integer' },
+              { name: 'unit', type: 'oneof', arguments: [token('BYTE'), token('BIT')], optional: true },
+            ],
+          },
+        ],
+      },
+    ].map((a) => ({ ...a, name: 'start_end_unit' })),
+  );
   assert.deepEqual(parseSyntax('[LIMIT offset count]'), [
     {
       name: 'offset_count',
@@ -109,7 +118,10 @@ test('brackets in brackets, and blocks', () => {
       ],
     },
   ]);
-  assert.deepEqual(parseSyntax('<host port | NO ONE>')[0].arguments!.map((a) => a.type), ['block', 'block']);
+  assert.deepEqual(
+    parseSyntax('<host port | NO ONE>')[0].arguments!.map((a) => a.type),
+    ['block', 'block'],
+  );
 });
 
 test('mistakes are found', () => {

@@ -8,7 +8,15 @@
  */
 
 export type ArgumentType =
-  | 'string' | 'integer' | 'double' | 'key' | 'pattern' | 'unix-time' | 'pure-token' | 'oneof' | 'block';
+  | 'string'
+  | 'integer'
+  | 'double'
+  | 'key'
+  | 'pattern'
+  | 'unix-time'
+  | 'pure-token'
+  | 'oneof'
+  | 'block';
 
 export interface Argument {
   name: string;
@@ -41,10 +49,24 @@ const KNOWN: ReadonlySet<string> = new Set(['string', 'integer', 'double', 'key'
 
 /** Names that Redis gives to common choices, by their alternatives. */
 const CHOICES: Record<string, string> = {
-  'nx|xx': 'condition', 'gt|lt': 'comparison', 'asc|desc': 'order', 'byte|bit': 'unit', 'before|after': 'where',
-  'left|right': 'where', 'min|max': 'where', 'on|off': 'status', 'yes|no': 'mode', 'write|all': 'mode',
-  'async|sync': 'flush_type', 'nosave|save': 'save_selector', 'on|off|skip': 'action', 'and|or|xor|not': 'operation',
-  'wrap|sat|fail': 'overflow', 'm|km|ft|mi': 'unit', 'sum|min|max': 'aggregate', 'timeout|error': 'unblock_type',
+  'nx|xx': 'condition',
+  'gt|lt': 'comparison',
+  'asc|desc': 'order',
+  'byte|bit': 'unit',
+  'before|after': 'where',
+  'left|right': 'where',
+  'min|max': 'where',
+  'on|off': 'status',
+  'yes|no': 'mode',
+  'write|all': 'mode',
+  'async|sync': 'flush_type',
+  'nosave|save': 'save_selector',
+  'on|off|skip': 'action',
+  'and|or|xor|not': 'operation',
+  'wrap|sat|fail': 'overflow',
+  'm|km|ft|mi': 'unit',
+  'sum|min|max': 'aggregate',
+  'timeout|error': 'unblock_type',
 };
 
 /** The notation without the types that only the parser wants. */
@@ -153,7 +175,11 @@ class Parser {
     if (each.length === 1) return each[0];
     const signature = each.map((a) => a.name).join('|');
     const expiration = each.some((a) => a.token === 'EX' || a.token === 'EXAT');
-    return { name: CHOICES[signature] ?? (expiration ? 'expiration' : each.map((a) => a.name).join('_or_')), type: 'oneof', arguments: each };
+    return {
+      name: CHOICES[signature] ?? (expiration ? 'expiration' : each.map((a) => a.name).join('_or_')),
+      type: 'oneof',
+      arguments: each,
+    };
   }
 
   /** A token with what belongs to it: nothing, one argument, or several (a block). */
@@ -189,7 +215,8 @@ class Parser {
 
 function typed(word: string): [name: string, type: ArgumentType] {
   const colon = word.lastIndexOf(':');
-  if (colon > 0 && KNOWN.has(word.slice(colon + 1))) return [word.slice(0, colon), word.slice(colon + 1) as ArgumentType];
+  if (colon > 0 && KNOWN.has(word.slice(colon + 1)))
+    return [word.slice(0, colon), word.slice(colon + 1) as ArgumentType];
   return [word, TYPES[word] ?? 'string'];
 }
 

@@ -378,7 +378,7 @@ export class GrammeServer implements Server, CommandContext {
   private subcommand(command: Command, argv: Argv, out: ReplyWriter): Command | null {
     const sub = command.subcommands!.get(argv.lower(1));
     if (sub !== undefined) return sub;
-    this.fail(out, `ERR unknown subcommand '${argv.str(1).slice(0, 128)}'. Try ${command.spec.name.toUpperCase()} HELP.`, command);
+    this.fail(out, `ERR unknown subcommand '${shown(argv, 1, 128)}'. Try ${command.spec.name.toUpperCase()} HELP.`, command);
     return null;
   }
 
@@ -419,7 +419,7 @@ export class GrammeServer implements Server, CommandContext {
 
   private call(client: Client, command: Command, argv: Argv, out: ReplyWriter, before: number): void {
     if (this.monitors.size > 0 && !command.skipMonitor) this.feedMonitors(client, argv);
-    const timed = !command.fast || (++this.calls & (TIMING_SAMPLE - 1)) === 0;
+    const timed = !command.fast || this.stats.timeAll || (++this.calls & (TIMING_SAMPLE - 1)) === 0;
     const started = timed ? this.clock.monotonic() : 0;
     client.lastCommand = command.fullName;
     try {
@@ -556,7 +556,8 @@ export class GrammeServer implements Server, CommandContext {
   pause(untilMs: number, writesOnly: boolean): void {
     this.pausedUntilMs = untilMs;
     this.pausedWritesOnly = writesOnly;
-    if (untilMs === 0) this.openGate();
+    // not within the command that ends the pause: commands run one at a time
+    if (untilMs === 0) this.timers.endOfTick(() => this.openGate());
   }
 
   private mustPause(command: Command): boolean {
@@ -569,6 +570,7 @@ export class GrammeServer implements Server, CommandContext {
   }
 
   private openGate(): void {
+    if (this.pausedUntilMs > 0) return;
     const clients = [...this.waitingForGate];
     this.waitingForGate.clear();
     for (const client of clients) this.retry(client);
@@ -636,6 +638,13 @@ function isLoopback(remote: string): boolean {
 
 function unknownCommand(argv: Argv): string {
   let args = '';
-  for (let i = 1; i < argv.argc && args.length < 128; i++) args += `'${argv.str(i).slice(0, 128 - args.length)}' `;
-  return `ERR unknown command '${argv.str(0).slice(0, 128)}', with args beginning with: ${args}`;
+  for (let i = 1; i < argv.argc && args.length < 128; i++) args += `'${shown(argv, i, 128 - args.length)}' `;
+  return `ERR unknown command '${shown(argv, 0, 128)}', with args beginning with: ${args}`;
+}
+
+/** An argument as error texts echo it: up to its first zero byte, and not too much of it. */
+function shown(argv: Argv, i: number, limit: number): string {
+  const text = argv.str(i);
+  const zero = text.indexOf('\0');
+  return text.slice(0, Math.min(limit, zero < 0 ? text.length : zero));
 }

@@ -182,6 +182,11 @@ export class Stats {
   /** Microseconds; -1 for none. */
   slowerThan = 0;
   slowlogMax = 0;
+  /** The slow log's threshold is so low that even fast commands may pass it: all must be timed. */
+  get timeAll(): boolean {
+    return this.slowerThan >= 0 && this.slowerThan < 1000;
+  }
+
   /** Ms; 0 turns the latency monitor off. */
   latencyThreshold = 0;
   /** Keep each command's latency distribution. */

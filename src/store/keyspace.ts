@@ -22,7 +22,7 @@ import { registerName } from '../types/deadline.ts';
 import type { Addition, Entry, EntryRef, KeyEvent, KeyState } from '../types/state.ts';
 import { viewOf } from '../types/view.ts';
 import type { Journal } from './journal.ts';
-import { COUNTED, COUNTED_EXPIRES, COUNTER, DIRTY, FOLDING, OVERFLOW, ROW_EXISTS, StoredKey } from './object.ts';
+import { COUNTED, COUNTED_EXPIRES, COUNTER, DIRTY, FOLDING, OVERFLOW, RAW, ROW_EXISTS, StoredKey } from './object.ts';
 import { recordEvent, recordFlush, recordOverwrite, recordStep, recordSwap } from './records.ts';
 
 /** Thrown when a command needs a key that is not resident. */
@@ -158,14 +158,23 @@ export class Keyspace {
       this.stats.hits++;
       return o;
     }
+    if (o !== null && o.type !== NONE) this.removeOnSight(db, o);
     this.stats.misses++;
     return null;
+  }
+
+  /** A reader met a key past its deadline. Alone, this node may remove it at once; in a cluster its coordinator does. */
+  private removeOnSight(db: Database, o: StoredKey): void {
+    if (this.sole && this.journal.failure === null) this.expire(db, o);
   }
 
   /** As `find`, without counting. */
   peek(db: Database, key: string, slot = slotOf(key)): StoredKey | null {
     const o = this.object(db, key, slot);
-    return o !== null && this.isLive(o) ? o : null;
+    if (o === null || o.type === NONE) return null;
+    if (this.isLive(o)) return o;
+    this.removeOnSight(db, o);
+    return null;
   }
 
   isLive(o: StoredKey): boolean {
@@ -419,6 +428,7 @@ export class Keyspace {
    */
   set(db: Database, o: StoredKey | null, key: string, slot: number, value: string, deadline: number): StoredKey {
     if (o === null) o = this.ensure(db, key, slot);
+    o.flags &= ~RAW;
     const simple = o.state === null && (o.flags & COUNTER) === 0;
     if (simple || (this.sole && (o.state === null || this.onlyOwn(o.state)))) {
       const me = this.actor;
@@ -580,7 +590,7 @@ export class Keyspace {
   patch(db: Database, o: StoredKey | null, key: string, slot: number, offset: number, patch: string): void {
     if (o === null || o.type === NONE) {
       if (offset + patch.length <= CHUNK_BYTES) {
-        this.set(db, o, key, slot, '\0'.repeat(offset) + patch, 0);
+        this.set(db, o, key, slot, '\0'.repeat(offset) + patch, 0).flags |= RAW;
         return;
       }
       o = o ?? this.ensure(db, key, slot);
@@ -602,6 +612,7 @@ export class Keyspace {
   /** A register in place of the value, with the deadline that the key has. */
   private rewrite(db: Database, o: StoredKey, value: string): void {
     this.set(db, o, o.key, o.slot, value, o.deadline);
+    o.flags |= RAW;
   }
 
   /** The object's bytes with room for `end`, zero-filled. */
@@ -648,16 +659,19 @@ export class Keyspace {
   /** Gives a live key a deadline (0 takes it away). */
   setDeadline(db: Database, o: StoredKey, deadline: number): void {
     if (o.state === null && (o.flags & COUNTER) === 0 && o.type === STRING) {
+      const raw = o.flags & RAW;
       this.set(db, o, o.key, o.slot, o.text(), deadline);
+      o.flags |= raw;
       return;
     }
     const s = this.expand(o);
     const register = o.type === STRING ? shownSibling(s, this.now) : null;
     const plain = register !== null && ![...s.fields.keys()].some((f) => f.charAt(0) === CHUNK || f.charAt(0) === INCREMENT);
     const removes: EntryRef[] = [];
-    if (plain) {
-      // among siblings: the shown one is rewritten, the others stay
+    // among siblings a deadline is the whole key's: the others must not come to light when the shown one goes
+    if (plain && (deadline === 0 || s.get(REGISTER)!.next === null)) {
       removes.push({ field: REGISTER, actor: register.actor, hlc: register.hlc });
+      for (let e = s.get(DEADLINE); e !== null; e = e.next) removes.push({ field: DEADLINE, actor: e.actor, hlc: e.hlc });
       this.commit(db, o, { removes, adds: [{ field: REGISTER, data: register.data, num: deadline, aux: '' }] });
       return;
     }
@@ -696,7 +710,8 @@ export class Keyspace {
     const old = this.object(targetDb, key, slot);
     const siblings = source.state === null ? [] : liveSiblings(source.state, this.now);
     if (siblings.length < 2) {
-      this.set(targetDb, old, key, slot, source.text(), source.deadline);
+      const copied = this.set(targetDb, old, key, slot, source.text(), source.deadline);
+      copied.flags |= source.flags & RAW;
       return;
     }
     const list = siblings.map((e) => ({ data: e.data, num: e.num })).reverse();

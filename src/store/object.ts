@@ -24,6 +24,8 @@ export const ROW_EXISTS = 16;
 export const COUNTER = 32;
 /** Concurrent increments left 64 bits. */
 export const OVERFLOW = 64;
+/** Written piecemeal since it was last set whole: what Redis would keep in its raw encoding. */
+export const RAW = 512;
 /** Counted as live, and as having a deadline, in its database's counts. */
 export const COUNTED = 128;
 export const COUNTED_EXPIRES = 256;
