@@ -290,7 +290,6 @@ function readOperations(c: CommandContext, readonly: boolean): FieldOperation[] 
     const offset = bitOffset(c, i + 2, width);
     let operand = 0n;
     if (kind !== 'get') {
-      if (readonly) throw ONLY_GET;
       const n = parseInt64(argv.str(i + 3));
       if (n === null) throw NOT_AN_INTEGER;
       operand = n;
@@ -298,6 +297,7 @@ function readOperations(c: CommandContext, readonly: boolean): FieldOperation[] 
     list.push({ kind, signed, width, offset, operand, overflow });
     i += kind === 'get' ? 2 : 3;
   }
+  if (readonly && list.some((op) => op.kind !== 'get')) throw ONLY_GET;
   return list;
 }
 

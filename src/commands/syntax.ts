@@ -37,7 +37,7 @@ const USUAL: [ArgumentType, string][] = [
     'integer',
     'seconds milliseconds count offset start stop end index increment decrement numkeys cursor numreplicas port ' +
       'client-id len length rank num-matches maxlen slot start-slot end-slot destination-db db bit position size ' +
-      'min-idle-time ms timeout protover version bits ttl',
+      'min-idle-time ms timeout protover version bits ttl frequency index1 index2',
   ],
   ['double', 'longitude latitude radius width height score'],
   ['pattern', 'pattern'],
