@@ -24,6 +24,12 @@ export function hash52(s: string): number {
   return (b & 0xfffff) * 4294967296 + a;
 }
 
+/** 52 well-mixed bits of the 32 that a checksum of bytes has: for sums of many, where each must move every bit. */
+export function spread52(crc: number): number {
+  const a = mix32(crc);
+  return (mix32(crc ^ 0x9e3779b1) & 0xfffff) * 4294967296 + a;
+}
+
 /** 32 well-mixed bits. */
 export function hash32(s: string): number {
   return mix32(fnv.fast1a32(s) as number);

@@ -123,6 +123,7 @@ export class GrammeServer implements Server, CommandContext {
     };
     this.store.journal.onFailure = () => this.output.abandon();
     this.store.fold.onProgress = () => this.checkLoad();
+    this.store.fold.commands = () => this.stats.commands;
     this.argv = this.parsed;
     this.out = this.output.w;
   }

@@ -7,7 +7,7 @@
  * every acknowledged write, and replaying a batch twice changes nothing.
  */
 import { ByteWriter } from '../base/bytes.ts';
-import { FOLD_SLICE_BYTES, FOLD_SLICE_ROWS, FOLD_START_BYTES, FOLD_START_MS, FOLD_TRANSACTION_ROWS, INLINE_STATE_BYTES } from '../base/limits.ts';
+import { FOLD_BUSY_COMMANDS, FOLD_POLITE_BYTES, FOLD_REST, FOLD_SLICE_BYTES, FOLD_SLICE_ROWS, FOLD_START_BYTES, FOLD_START_MS, FOLD_TRANSACTION_ROWS, INLINE_STATE_BYTES } from '../base/limits.ts';
 import { actorName } from '../causality/actors.ts';
 import type { Clock, Timers } from '../ports/clock.ts';
 import type { Engine, RowBatch } from '../ports/engine.ts';
@@ -42,8 +42,10 @@ export class Fold {
   meta: RowsMeta;
   /** Bytes of journal at which a fold starts; less when memory is small. */
   startBytes = FOLD_START_BYTES;
-  /** Set while the server is busy: pause between slices, in ms. */
-  pauseMs = 0;
+  /** Bytes of journal up to which a busy server's fold is polite. */
+  politeBytes = FOLD_POLITE_BYTES;
+  /** Commands that clients have had so far: tells whether the server is busy. */
+  commands: () => number = () => 0;
   onProgress: () => void = () => {};
 
   private readonly w = new ByteWriter(FOLD_SLICE_BYTES * 2);
@@ -51,6 +53,8 @@ export class Fold {
   private held = 0;
   private firstDirtyMs = 0;
   private idle: (() => void)[] = [];
+  private sliceMs = 0;
+  private sliceCommands = 0;
   private readonly engine: Engine;
   private readonly keys: Keyspace;
   private readonly journal: Journal;
@@ -81,7 +85,7 @@ export class Fold {
   /** Folds everything there is now; resolves when it is in rows. Rejects when the disk refuses. */
   async drain(): Promise<void> {
     while (this.running) await new Promise<void>((resolve) => this.idle.push(resolve));
-    this.pauseMs = 0;
+    this.politeBytes = 0;
     await this.run();
     if (this.failure !== null) throw new Error(this.failure);
   }
@@ -151,6 +155,8 @@ export class Fold {
   private async transaction(list: StoredKey[], start: number, end: number, clears: Database[]): Promise<void> {
     const floors = clears.map((db) => db.floor);
     await this.engine.beginRows();
+    this.sliceMs = this.clock.monotonic();
+    this.sliceCommands = this.commands();
     const meta: RowsMeta = { ...this.meta, keys: [...this.meta.keys], expires: [...this.meta.expires], floors: [...this.meta.floors] };
     const rowFlags: number[] = [];
     try {
@@ -171,7 +177,7 @@ export class Fold {
         batch.bytes = this.w.buf.subarray(0, this.w.pos) as Buffer;
         await this.engine.writeRows(batch);
         this.onProgress();
-        if (this.pauseMs > 0) await new Promise<void>((resolve) => this.timers.after(this.pauseMs, resolve));
+        await this.giveWay();
       }
       await this.journal.flush();
       meta.names = this.keys.names.map((db) => db.index);
@@ -186,6 +192,24 @@ export class Fold {
     for (const db of clears) this.clears.delete(db);
     for (let i = start; i < end; i++) this.settle(list[i], rowFlags[i - start]);
     this.rows += end - start;
+  }
+
+  /**
+   * Between slices: lets clients have their turn. A busy server's fold rests far longer than it works, and less and
+   * less as the backlog nears its limit; an idle one's goes on at once.
+   */
+  private async giveWay(): Promise<void> {
+    const now = this.clock.monotonic();
+    const worked = now - this.sliceMs;
+    const commands = this.commands();
+    const rate = (commands - this.sliceCommands) / Math.max(1, worked);
+    const room = 1 - this.journal.backlogBytes / this.politeBytes;
+    if (room > 0 && rate * 1000 > FOLD_BUSY_COMMANDS) {
+      const rest = Math.min(200, worked * FOLD_REST * Math.min(1, room * 2));
+      await new Promise<void>((resolve) => this.timers.after(rest, resolve));
+    }
+    this.sliceMs = this.clock.monotonic();
+    this.sliceCommands = this.commands();
   }
 
   /** False for an object whose database has been flushed since it was written. */

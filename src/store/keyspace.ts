@@ -403,6 +403,27 @@ export class Keyspace {
     if (to > 0) s.context = Context.of(this.actor, from, to);
   }
 
+  /**
+   * An overwrite read from the journal: by far the most there are, so the simple case is done without an event.
+   * False when it is not simple, or not next in its key's chain.
+   */
+  replayOverwrite(db: Database, key: string, actor: number, to: number, from: number, start: number, deadline: number, value: string): boolean {
+    if (to <= db.floor) return true;
+    const o = this.ensure(db, key, slotOf(key));
+    if (o.state !== null || o.rest !== null || o.flags & COUNTER) return false;
+    if (o.to === 0) {
+      o.actor = actor;
+      o.from = start;
+    } else if (o.actor !== actor || o.from !== start || o.to !== from) return false;
+    this.clock.observe(to);
+    o.to = to;
+    o.type = STRING;
+    o.value = value;
+    o.deadline = deadline;
+    this.changed(db, o);
+    return true;
+  }
+
   /** Applies an event that was read from the journal. Idempotent. */
   replay(db: Database, key: string, event: KeyEvent): void {
     if (event.to <= db.floor) return;

@@ -24,6 +24,7 @@ const SWAP = 5;
 
 export type JournalRecord =
   | { kind: 'event'; db: number; key: string; event: KeyEvent }
+  | { kind: 'overwrite'; db: number; key: string; actor: number; to: number; from: number; start: number; deadline: number; value: string }
   | { kind: 'flush'; db: number; floor: number }
   | { kind: 'swap'; a: number; b: number };
 
@@ -91,6 +92,19 @@ export function recordSwap(w: ByteWriter, a: number, b: number): void {
   finish(w, at);
 }
 
+/** The event that a compact overwrite stands for. */
+export function overwriteEvent(r: Extract<JournalRecord, { kind: 'overwrite' }>): KeyEvent {
+  return {
+    actor: r.actor,
+    from: r.from,
+    to: r.to,
+    covers: r.start < r.from ? Context.of(r.actor, r.start, r.from) : null,
+    coversGone: [],
+    removes: [],
+    adds: [{ field: REGISTER, data: r.value, num: r.deadline, aux: '' }],
+  };
+}
+
 /** Reads the next record, or null at the end. */
 export function readRecord(r: ByteReader): JournalRecord | null {
   if (r.done) return null;
@@ -112,9 +126,8 @@ export function readRecord(r: ByteReader): JournalRecord | null {
       const start = r.u53();
       const deadline = r.varint();
       const value = r.rawStr(end - r.pos);
-      const covers = start < from ? Context.of(actor, start, from) : null;
-      const adds = [{ field: REGISTER, data: value, num: deadline, aux: '' }];
-      return { kind: 'event', db, key, event: { actor, from, to, covers, coversGone: [], removes: [], adds } };
+      if (start > from || from >= to) throw new TruncatedError();
+      return { kind: 'overwrite', db, key, actor, to, from, start, deadline, value };
     }
     case STEP: {
       const key = r.str();

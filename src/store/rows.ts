@@ -5,10 +5,9 @@
  * building a state, and must come out the same to the byte: a test compares both.
  */
 import { type ByteReader, ByteReader as Reader, type ByteWriter } from '../base/bytes.ts';
-import { addHash } from '../base/hash.ts';
 import { ACTOR_BYTES, actorName, actorNumber } from '../causality/actors.ts';
 import { REGISTER, STRING } from '../types/kinds.ts';
-import { decodePayload, decodeState, DamagedStateError, encodePayload, encodeState, Entry, hashEntry, STATE_FORMAT } from '../types/state.ts';
+import { decodePayload, decodeState, DamagedStateError, encodePayload, encodeState, Entry, hashEncoded, STATE_FORMAT } from '../types/state.ts';
 import { earliestDeadline } from '../types/view.ts';
 import type { EntryRow } from '../ports/engine.ts';
 import type { Keyspace } from './keyspace.ts';
@@ -29,19 +28,19 @@ export function encodeObject(w: ByteWriter, o: StoredKey, spread: boolean): void
   w.u53(o.from);
   w.varint(o.to - o.from);
   w.varint(0);
-  scratch.actor = o.actor;
-  scratch.hlc = o.to;
-  scratch.data = value;
-  scratch.num = o.deadline;
-  w.u53(addHash(0, hashEntry(scratch)));
+  const sum = w.pos;
+  w.u53(0);
   w.varint(1);
+  const entry = w.pos;
   w.str(REGISTER);
   w.rawStr(name);
   w.u53(o.to);
   encodePayload(w, value, o.deadline, '');
+  const end = w.pos;
+  w.pos = sum;
+  w.u53(hashEncoded(w.buf, entry, end));
+  w.pos = end;
 }
-
-const scratch = new Entry(REGISTER, 0, 0, '');
 
 /** Earliest ms at which something in the object falls due. */
 export function rowDeadline(o: StoredKey): number {
@@ -71,17 +70,12 @@ function decodeSimple(o: StoredKey, r: ByteReader): boolean {
   const to = from + r.varint();
   if (r.varint() !== 0) return false;
   const sum = r.u53();
-  if (r.varint() !== 1 || r.str() !== REGISTER) return false;
+  if (r.varint() !== 1) return false;
+  const entry = r.pos;
+  if (r.str() !== REGISTER) return false;
   if (actorNumber(r.rawStr(ACTOR_BYTES)) !== actor || r.u53() !== to) return false;
   const { data, num, aux } = decodePayload(r);
-  scratch.actor = actor;
-  scratch.hlc = to;
-  scratch.data = data;
-  scratch.num = num;
-  scratch.aux = aux;
-  const hash = addHash(0, hashEntry(scratch));
-  scratch.aux = '';
-  if (hash !== sum) throw new DamagedStateError();
+  if (aux !== '' || hashEncoded(r.buf, entry, r.pos) !== sum) throw new DamagedStateError();
   o.actor = actor;
   o.from = from;
   o.to = to;

@@ -5,7 +5,7 @@
  */
 import { ByteReader, TruncatedError } from '../base/bytes.ts';
 import { GrammeError } from '../base/errors.ts';
-import { CLOCK_LEASE_MS, FOLD_START_BYTES, JOURNAL_LIMIT_BYTES } from '../base/limits.ts';
+import { CLOCK_LEASE_MS, FOLD_POLITE_BYTES, FOLD_START_BYTES, JOURNAL_LIMIT_BYTES } from '../base/limits.ts';
 import { ACTOR_BYTES, actorHex, actorNumber } from '../causality/actors.ts';
 import { COUNTS_PER_MS, HybridClock, hlcOfMs } from '../causality/clock.ts';
 import { TokenMint } from '../causality/token.ts';
@@ -17,7 +17,7 @@ import { Expiry } from './expiry.ts';
 import { Fold, type RowsMeta } from './fold.ts';
 import { Journal } from './journal.ts';
 import { type KeyPlace, Keyspace } from './keyspace.ts';
-import { type JournalRecord, readRecord } from './records.ts';
+import { type JournalRecord, overwriteEvent, readRecord } from './records.ts';
 import { Residency } from './residency.ts';
 import { Scanner } from './scan.ts';
 
@@ -136,7 +136,7 @@ export class Store {
       try {
         for (let record = readRecord(r); record !== null; record = readRecord(r)) {
           records.push(record);
-          if (record.kind !== 'event') continue;
+          if (record.kind !== 'event' && record.kind !== 'overwrite') continue;
           const db = this.keys.databases[record.db];
           const slot = slotOf(record.key);
           if (!this.keys.isResident(db, record.key, slot)) places.push({ db, key: record.key, slot });
@@ -154,7 +154,12 @@ export class Store {
   }
 
   private replayRecord(record: JournalRecord, seq: number, meta: RowsMeta): void {
-    if (record.kind === 'event') {
+    if (record.kind === 'overwrite') {
+      const db = this.keys.databases[record.db];
+      const { key, actor, to, from, start, deadline, value } = record;
+      if (!this.keys.replayOverwrite(db, key, actor, to, from, start, deadline, value)) this.keys.replay(db, key, overwriteEvent(record));
+      this.replayed.events++;
+    } else if (record.kind === 'event') {
       this.keys.replay(this.keys.databases[record.db], record.key, record.event);
       this.replayed.events++;
     } else if (record.kind === 'flush') {
@@ -226,6 +231,7 @@ export class Store {
   setMemoryLimit(bytes: number): void {
     this.residency.limit = bytes;
     this.fold.startBytes = Math.max(1024 * 1024, Math.min(FOLD_START_BYTES, bytes / 8));
+    this.fold.politeBytes = Math.min(FOLD_POLITE_BYTES, bytes / 4);
   }
 
   /** True when writes come faster than they can be folded: input waits until it is false again. */

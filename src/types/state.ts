@@ -10,7 +10,7 @@
  * bytes, a number and a short string; what they mean is the kind's business.
  */
 import { type ByteReader, ByteWriter, TruncatedError } from '../base/bytes.ts';
-import { addHash, hash52, subtractHash } from '../base/hash.ts';
+import { addHash, spread52, subtractHash } from '../base/hash.ts';
 import { crc32 } from 'node:zlib';
 import { ACTOR_BYTES, actorName, actorNumber, compareActors } from '../causality/actors.ts';
 import { Context } from '../causality/context.ts';
@@ -65,6 +65,7 @@ export interface KeyEvent {
 }
 
 const scratch = new ByteWriter(8192);
+const hashScratch = new ByteWriter(8192);
 
 function refKey(field: string, actor: number, hlc: number): string {
   return `${hlc}:${actor}:${field}`;
@@ -243,11 +244,16 @@ export class KeyState {
   }
 }
 
-/** Hash of (field, dot, payload), 52 bits. */
+/** Hash of (field, dot, payload), 52 bits: of the entry's canonical bytes. */
 export function hashEntry(e: Entry): number {
-  let data = e.data;
-  if (data.length > 64) data = `${data.length}:${crc32(Buffer.from(data, 'latin1'))}`;
-  return hash52(`${e.field}\0${actorName(e.actor)}${e.hlc}\0${e.num}\0${e.aux}\0${data}`);
+  hashScratch.reset();
+  encodeEntry(hashScratch, e);
+  return hashEncoded(hashScratch.buf, 0, hashScratch.pos);
+}
+
+/** The same, of an entry that has been encoded already. */
+export function hashEncoded(buf: Buffer, start: number, end: number): number {
+  return spread52(crc32(buf.subarray(start, end)));
 }
 
 // ---------------------------------------------------------------------- encoding
