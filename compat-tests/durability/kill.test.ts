@@ -8,7 +8,7 @@ import { Ledger } from './ledger.ts';
 import { info, Pipeline } from './pipeline.ts';
 import { freshDirectory, removeDirectory, sleep, start } from './server.ts';
 
-const ROUNDS = 5;
+const ROUNDS = 4;
 const CONNECTIONS = 4;
 /** What `everysec` promises (docs: in the journal within 50 ms of the ack). */
 const EVERYSEC_MS = 50;
@@ -24,7 +24,7 @@ for (const policy of ['always', 'everysec'] as const) {
       let running = true;
       const loads = Array.from({ length: CONNECTIONS }, (_, i) => ledger.load(server.port, String(i), () => running));
       // before the first fold (2 s after the first write), during it and after it
-      await sleep(200 + Math.random() * (round % 2 === 0 ? 900 : 2400));
+      await sleep(200 + Math.random() * (round % 2 === 0 ? 900 : 2200));
       const died = performance.now();
       await server.kill();
       running = false;

@@ -4,10 +4,11 @@
  * Writes are patches of the bytes they touch, so that setting one bit of a large bitmap writes and replicates one
  * chunk. Bit 0 is the highest bit of the first byte, as in Redis.
  */
-import { NOT_AN_INTEGER, ReplyError, SYNTAX_ERROR } from '../base/errors.ts';
+import { NOT_AN_INTEGER, ReplyError, STRING_TOO_LONG, SYNTAX_ERROR } from '../base/errors.ts';
+import { MAX_STRING_BYTES } from '../base/limits.ts';
 import type { Argv } from '../resp/argv.ts';
 import type { StoredKey } from '../store/object.ts';
-import { integer, parseInt64 } from './args.ts';
+import { checkLength, integer, parseInt64 } from './args.ts';
 import type { CommandContext, CommandSpec, KeySpec } from './command.ts';
 
 const BIT_OFFSET = new ReplyError('ERR bit offset is not an integer or out of range');
@@ -236,6 +237,10 @@ function bitop(c: CommandContext): void {
   const key = argv.str(2);
   const slot = c.slot(2);
   const target = keys.peekForWrite(db, key, slot);
+  const length = sources.reduce((n, o) => Math.max(n, o === null ? 0 : o.size()), 0);
+  checkLength(c, length);
+  // the result is one register, which is one string of the runtime's
+  if (length > MAX_STRING_BYTES) throw STRING_TOO_LONG;
   const result = combine(operation, sources.map(bytesOf));
   if (result.length > 0) {
     keys.set(db, target, key, slot, result.latin1Slice(), 0);

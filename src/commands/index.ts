@@ -1,4 +1,5 @@
 /** All families of commands. */
+import { adminCommands } from './admin.ts';
 import { bitCommands } from './bits.ts';
 import { clientCommands } from './client.ts';
 import type { CommandSpec } from './command.ts';
@@ -16,6 +17,7 @@ import { scanCommands } from './scan.ts';
 import { stringCommands } from './strings.ts';
 
 export const COMMANDS: CommandSpec[] = [
+  ...adminCommands,
   ...bitCommands,
   ...clientCommands,
   ...configCommands,

@@ -419,7 +419,6 @@ export class GrammeServer implements Server, CommandContext {
   }
 
   private call(client: Client, command: Command, argv: Argv, out: ReplyWriter, before: number): void {
-    if (this.monitors.size > 0 && !command.skipMonitor) this.feedMonitors(client, argv);
     const timed = !command.fast || this.stats.timeAll || (++this.calls & (TIMING_SAMPLE - 1)) === 0;
     const started = timed ? this.clock.monotonic() : 0;
     client.lastCommand = command.fullName;
@@ -433,6 +432,7 @@ export class GrammeServer implements Server, CommandContext {
       }
       this.caught(error, command, out, before);
     }
+    if (this.monitors.size > 0 && !command.skipMonitor) this.feedMonitors(client, argv);
     if (this.deferred !== null) this.awaitDeferred(client, command, argv);
     if (timed) {
       const usec = (this.clock.monotonic() - started) * 1000;
