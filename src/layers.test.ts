@@ -8,7 +8,19 @@ import * as path from 'node:path';
 import { test } from 'node:test';
 
 /** From the bottom up; each may import from those before it, and from itself. */
-const LAYERS = ['base', 'ports', 'causality', 'types', 'ring', 'merkle', 'store', 'cluster', 'resp', 'commands', 'server'];
+const LAYERS = [
+  'base',
+  'ports',
+  'causality',
+  'types',
+  'ring',
+  'merkle',
+  'store',
+  'cluster',
+  'resp',
+  'commands',
+  'server',
+];
 /** These may import from all layers, but not from one another. */
 const OUTER = ['platform', 'sim'];
 /** `commands` and `server` name each other's types: a command runs within a server, whose table holds commands. */
@@ -19,7 +31,11 @@ const root = import.meta.dirname;
 function sources(directory: string): string[] {
   return fs.readdirSync(directory, { withFileTypes: true }).flatMap((entry) => {
     const file = path.join(directory, entry.name);
-    return entry.isDirectory() ? sources(file) : /\.ts$/.test(entry.name) && !/\.(test|d)\.ts$/.test(entry.name) ? [file] : [];
+    return entry.isDirectory()
+      ? sources(file)
+      : /\.ts$/.test(entry.name) && !/\.(test|d)\.ts$/.test(entry.name)
+        ? [file]
+        : [];
   });
 }
 
@@ -38,7 +54,9 @@ test('folders import only from folders above them', () => {
       if (other === folder || folder.endsWith('.ts') || folder === 'tool') continue;
       const from = LAYERS.indexOf(folder);
       const to = LAYERS.indexOf(other);
-      const allowed = OUTER.includes(folder) ? to >= 0 : PAIRS.has(`${folder}:${other}`) || (from >= 0 && to >= 0 && to < from);
+      const allowed = OUTER.includes(folder)
+        ? to >= 0
+        : PAIRS.has(`${folder}:${other}`) || (from >= 0 && to >= 0 && to < from);
       if (!allowed) wrong.push(`${path.relative(root, file)} imports ${target}`);
     }
   }
@@ -52,7 +70,8 @@ test('only platform touches the outside world', () => {
   for (const file of sources(root)) {
     const folder = path.relative(root, file).split(path.sep)[0];
     if (!LAYERS.includes(folder)) continue;
-    for (const target of imports(file)) if (modules.test(target)) wrong.push(`${path.relative(root, file)} imports ${target}`);
+    for (const target of imports(file))
+      if (modules.test(target)) wrong.push(`${path.relative(root, file)} imports ${target}`);
     fs.readFileSync(file, 'utf8')
       .split('\n')
       .forEach((line, i) => {

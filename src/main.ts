@@ -42,7 +42,8 @@ export async function main(argv: string[]): Promise<number> {
       return 0;
     }
     const read = (file: string) => fs.readFileSync(file, 'utf8');
-    const settings = args.file === null ? [] : parseConfigText(read(args.file === '-' ? '/dev/stdin' : args.file), read, args.file);
+    const settings =
+      args.file === null ? [] : parseConfigText(read(args.file === '-' ? '/dev/stdin' : args.file), read, args.file);
     config = new Config([...settings, ...args.settings]);
     if (args.file !== null && args.file !== '-') config.file = path.resolve(args.file);
   } catch (error) {
@@ -56,7 +57,10 @@ export async function main(argv: string[]): Promise<number> {
     return await serve(config, log);
   } catch (error) {
     const known = error instanceof GrammeError;
-    log.error({ code: known ? error.code : undefined, error: known ? error.message : String((error as Error).stack ?? error) }, 'the server could not start');
+    log.error(
+      { code: known ? error.code : undefined, error: known ? error.message : String((error as Error).stack ?? error) },
+      'the server could not start',
+    );
     process.stderr.write(`gramme-server: ${error instanceof Error ? error.message : String(error)}\n`);
     return 1;
   }

@@ -41,7 +41,7 @@ function mount(): { directory: string } | { why: string } {
 /** Writes unique keys until the server says that it can't; resolves with those that it acknowledged, and the error. */
 async function fill(server: Server, acknowledged: Set<string>): Promise<string> {
   let refusal = '';
-  for (let attempt = 0; refusal === '' && attempt < 100; attempt++) {
+  for (let attempt = 0; refusal === '' && attempt < 20; attempt++) {
     const client = await Pipeline.connect(server.port);
     while (refusal === '' && !client.closed) {
       await client.room(DEPTH);

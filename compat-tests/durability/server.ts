@@ -20,6 +20,8 @@ process.once('exit', () => {
   for (const child of running) child.kill('SIGKILL');
   for (const directory of directories) rmSync(directory, { recursive: true, force: true });
 });
+// a test that is told to end cleans up as well
+for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => process.exit(1));
 
 /** A directory that goes away with the test. */
 export function freshDirectory(prefix = 'gramme-durability-'): string {

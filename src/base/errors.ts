@@ -40,7 +40,7 @@ export const INCR_OVERFLOW = new ReplyError('ERR increment or decrement would ov
 export const STRING_TOO_LONG = new ReplyError('ERR string exceeds maximum allowed size (proto-max-bulk-len)');
 export const OUT_OF_RANGE = new ReplyError('ERR index out of range');
 export const NO_AUTH = new ReplyError('NOAUTH Authentication required.');
-export const NOT_PERMITTED_MONITOR = new ReplyError('ERR Replica can\'t interact with the keyspace');
+export const NOT_PERMITTED_MONITOR = new ReplyError("ERR Replica can't interact with the keyspace");
 
 /** Our own. */
 export const MERGE_OVERFLOW = new ReplyError(

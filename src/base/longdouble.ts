@@ -58,7 +58,10 @@ function parseHex(text: string): LongDouble | null {
   const fraction = m[3] ?? '';
   const value = round(BigInt(`0x${m[2]}${fraction}`), 1n);
   if (value.mantissa === 0n) return ZERO;
-  return { mantissa: m[1] === '-' ? -value.mantissa : value.mantissa, exponent: value.exponent + Number(m[4] ?? 0) - 4 * fraction.length };
+  return {
+    mantissa: m[1] === '-' ? -value.mantissa : value.mantissa,
+    exponent: value.exponent + Number(m[4] ?? 0) - 4 * fraction.length,
+  };
 }
 
 function parse(text: string): LongDouble | null {
@@ -71,8 +74,7 @@ function parse(text: string): LongDouble | null {
   const exponent = Number(m[4] ?? 0) - fraction.length;
   if (digits === 0n) return ZERO;
   if (Math.abs(exponent) > 6000) return null;
-  const value =
-    exponent >= 0 ? round(digits * 10n ** BigInt(exponent), 1n) : round(digits, 10n ** BigInt(-exponent));
+  const value = exponent >= 0 ? round(digits * 10n ** BigInt(exponent), 1n) : round(digits, 10n ** BigInt(-exponent));
   if (m[1] === '-') value.mantissa = -value.mantissa;
   return value;
 }

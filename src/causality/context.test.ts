@@ -7,7 +7,11 @@ import { actorNumber } from './actors.ts';
 import { Context } from './context.ts';
 
 const A = actorNumber('aaaaaaaa');
-const interval = fc.tuple(fc.integer({ min: 0, max: 2 }), fc.integer({ min: 0, max: 20 }), fc.integer({ min: 1, max: 6 }));
+const interval = fc.tuple(
+  fc.integer({ min: 0, max: 2 }),
+  fc.integer({ min: 0, max: 20 }),
+  fc.integer({ min: 1, max: 6 }),
+);
 const intervals = fc.array(interval, { maxLength: 12 });
 
 function build(list: [number, number, number][]): { context: Context; members: Set<string> } {

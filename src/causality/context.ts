@@ -99,8 +99,7 @@ export class Context {
     for (let i = 0; i < other.actors.length; i++) {
       let covered = false;
       for (let j = 0; j < this.actors.length && !covered; j++) {
-        covered =
-          this.actors[j] === other.actors[i] && this.froms[j] <= other.froms[i] && other.tos[i] <= this.tos[j];
+        covered = this.actors[j] === other.actors[i] && this.froms[j] <= other.froms[i] && other.tos[i] <= this.tos[j];
       }
       if (!covered) return false;
     }

@@ -29,23 +29,47 @@ test('damaged, truncated and forged tokens are refused, each character counts', 
   const token = mint.issue(0, 'key', contents());
   for (let i = 0; i < token.length; i++) {
     const other = token[i] === 'A' ? 'B' : 'A';
-    assert.throws(() => mint.open(0, 'key', token.slice(0, i) + other + token.slice(i + 1)), (e) => e === TOKEN_BAD || e === TOKEN_FOREIGN);
-    assert.throws(() => mint.open(0, 'key', token.slice(0, i)), (e) => e === TOKEN_BAD);
+    assert.throws(
+      () => mint.open(0, 'key', token.slice(0, i) + other + token.slice(i + 1)),
+      (e) => e === TOKEN_BAD || e === TOKEN_FOREIGN,
+    );
+    assert.throws(
+      () => mint.open(0, 'key', token.slice(0, i)),
+      (e) => e === TOKEN_BAD,
+    );
   }
   fc.assert(
     fc.property(fc.string(), (s) => {
-      assert.throws(() => mint.open(0, 'key', s), (e) => e === TOKEN_BAD);
-      assert.throws(() => mint.open(0, 'key', `g1.${s}`), (e) => e === TOKEN_BAD || e === TOKEN_FOREIGN);
+      assert.throws(
+        () => mint.open(0, 'key', s),
+        (e) => e === TOKEN_BAD,
+      );
+      assert.throws(
+        () => mint.open(0, 'key', `g1.${s}`),
+        (e) => e === TOKEN_BAD || e === TOKEN_FOREIGN,
+      );
     }),
   );
 });
 
 test('tokens of another key, database or cluster are refused by name', () => {
   const token = mint.issue(0, 'key', contents());
-  assert.throws(() => mint.open(0, 'other', token), (e) => e === TOKEN_OTHER_KEY);
-  assert.throws(() => mint.open(1, 'key', token), (e) => e === TOKEN_OTHER_KEY);
+  assert.throws(
+    () => mint.open(0, 'other', token),
+    (e) => e === TOKEN_OTHER_KEY,
+  );
+  assert.throws(
+    () => mint.open(1, 'key', token),
+    (e) => e === TOKEN_OTHER_KEY,
+  );
   const foreign = new TokenMint('7766554433221100', 'cd'.repeat(32));
-  assert.throws(() => foreign.open(0, 'key', token), (e) => e === TOKEN_FOREIGN);
+  assert.throws(
+    () => foreign.open(0, 'key', token),
+    (e) => e === TOKEN_FOREIGN,
+  );
   const impostor = new TokenMint('0011223344556677', 'cd'.repeat(32));
-  assert.throws(() => impostor.open(0, 'key', token), (e) => e === TOKEN_BAD);
+  assert.throws(
+    () => impostor.open(0, 'key', token),
+    (e) => e === TOKEN_BAD,
+  );
 });

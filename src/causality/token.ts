@@ -86,7 +86,8 @@ export class TokenMint {
       if (r.u8() !== db || r.u53() !== hash52(key)) throw TOKEN_OTHER_KEY;
       const context = Context.decode(r);
       const gone: Gone[] = [];
-      for (let n = r.varint(); n > 0; n--) gone.push({ field: r.str(), actor: actorNumber(r.rawStr(ACTOR_BYTES)), hlc: r.u53() });
+      for (let n = r.varint(); n > 0; n--)
+        gone.push({ field: r.str(), actor: actorNumber(r.rawStr(ACTOR_BYTES)), hlc: r.u53() });
       const sums = new Map<string, { hlc: number; sum: string }>();
       for (let n = r.varint(); n > 0; n--) sums.set(r.str(), { hlc: r.u53(), sum: r.str() });
       if (!r.done) throw TOKEN_BAD;

@@ -2,8 +2,8 @@
  * Reading arguments: integers, floats and options, with Redis's own error texts.
  */
 import { NOT_AN_INTEGER, ReplyError } from '../base/errors.ts';
-import { INT64_MAX, INT64_MIN } from '../types/increment.ts';
 import type { Argv } from '../resp/argv.ts';
+import { INT64_MAX, INT64_MIN } from '../types/increment.ts';
 import type { CommandContext } from './command.ts';
 
 const INTEGER = /^(0|-?[1-9]\d{0,18})$/;
@@ -45,7 +45,13 @@ export function integer64(argv: Argv, i: number): bigint {
  * @param relative counted from now
  * @param command its name, for the error text; null allows times that are not in the future
  */
-export function deadlineArgument(c: CommandContext, i: number, seconds: boolean, relative: boolean, command: string): number {
+export function deadlineArgument(
+  c: CommandContext,
+  i: number,
+  seconds: boolean,
+  relative: boolean,
+  command: string,
+): number {
   let ms = integer64(c.argv, i);
   if (ms <= 0n) throw invalidExpire(command);
   if (seconds) {

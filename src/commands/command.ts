@@ -13,13 +13,40 @@ import type { Database, Keyspace } from '../store/keyspace.ts';
 
 /** Command flags, as `COMMAND INFO` names them. */
 export type CommandFlag =
-  | 'write' | 'readonly' | 'denyoom' | 'admin' | 'pubsub' | 'noscript' | 'blocking' | 'loading' | 'stale'
-  | 'skip_monitor' | 'skip_slowlog' | 'asking' | 'fast' | 'no_auth' | 'may_replicate' | 'no_mandatory_keys'
-  | 'allow_busy' | 'no_async_loading' | 'no_multi' | 'movablekeys';
+  | 'write'
+  | 'readonly'
+  | 'denyoom'
+  | 'admin'
+  | 'pubsub'
+  | 'noscript'
+  | 'blocking'
+  | 'loading'
+  | 'stale'
+  | 'skip_monitor'
+  | 'skip_slowlog'
+  | 'asking'
+  | 'fast'
+  | 'no_auth'
+  | 'may_replicate'
+  | 'no_mandatory_keys'
+  | 'allow_busy'
+  | 'no_async_loading'
+  | 'no_multi'
+  | 'movablekeys';
 
 /** Flags of a key specification (Redis docs, "Command key specifications"). */
 export type KeyFlag =
-  | 'RO' | 'RW' | 'OW' | 'RM' | 'access' | 'update' | 'insert' | 'delete' | 'not_key' | 'incomplete' | 'variable_flags';
+  | 'RO'
+  | 'RW'
+  | 'OW'
+  | 'RM'
+  | 'access'
+  | 'update'
+  | 'insert'
+  | 'delete'
+  | 'not_key'
+  | 'incomplete'
+  | 'variable_flags';
 
 /**
  * Where keys are. `first`, `last` (negative: counted from the end, relative to the last argument) and `step` as in
@@ -50,8 +77,24 @@ export interface CommandSpec {
   /** `COMMAND DOCS`: our own sentence, and facts. */
   summary: string;
   since: string;
-  group: 'generic' | 'string' | 'bitmap' | 'connection' | 'server' | 'cluster' | 'transactions' | 'pubsub' | 'scripting'
-    | 'hash' | 'list' | 'set' | 'sorted-set' | 'stream' | 'geo' | 'hyperloglog' | 'dynamo';
+  group:
+    | 'generic'
+    | 'string'
+    | 'bitmap'
+    | 'connection'
+    | 'server'
+    | 'cluster'
+    | 'transactions'
+    | 'pubsub'
+    | 'scripting'
+    | 'hash'
+    | 'list'
+    | 'set'
+    | 'sorted-set'
+    | 'stream'
+    | 'geo'
+    | 'hyperloglog'
+    | 'dynamo';
   complexity: string;
   /** Arguments in Redis's usual notation, e.g. `key value [NX | XX] [GET] [EX seconds | PX milliseconds | KEEPTTL]`. */
   syntax: string;

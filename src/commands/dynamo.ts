@@ -8,10 +8,10 @@ import { Context } from '../causality/context.ts';
 import type { TokenContents } from '../causality/token.ts';
 import type { ReplyWriter } from '../resp/reply.ts';
 import { positionOf } from '../ring/position.ts';
-import { INCREMENT, NONE, RECORD, STRING, TYPE_NAMES } from '../types/kinds.ts';
-import { sumText } from '../types/increment.ts';
-import { liveSiblings } from '../types/register.ts';
 import type { StoredKey } from '../store/object.ts';
+import { sumText } from '../types/increment.ts';
+import { INCREMENT, NONE, RECORD, STRING, TYPE_NAMES } from '../types/kinds.ts';
+import { liveSiblings } from '../types/register.ts';
 import { deadlineArgument, integer } from './args.ts';
 import type { CommandContext, CommandSpec, KeySpec } from './command.ts';
 import { help } from './keys.ts';
@@ -88,7 +88,13 @@ function dget(c: CommandContext): void {
   replyVersions(c, out, keys.object(db, key, c.slot(1)), live, key);
 }
 
-function replyVersions(c: CommandContext, out: ReplyWriter, o: StoredKey | null, live: StoredKey | null, key: string): void {
+function replyVersions(
+  c: CommandContext,
+  out: ReplyWriter,
+  o: StoredKey | null,
+  live: StoredKey | null,
+  key: string,
+): void {
   const values = live === null ? [] : siblingValues(live, c.now);
   out.array(2);
   out.bulk(token(c, o, key));
@@ -202,7 +208,7 @@ const DYNAMO_HELP = [
   'HINTS',
   '    List the hints that this node holds for others.',
   'PEEK <key>',
-  '    As DGET, of this node\'s own copy alone.',
+  "    As DGET, of this node's own copy alone.",
   'REPAIR [<partition>]',
   '    Compare with the other replicas now.',
   'RING',
@@ -213,57 +219,144 @@ const DYNAMO_HELP = [
 
 const dynamoSubcommands: CommandSpec[] = [
   {
-    name: 'backup', arity: 3, flags: ['admin', 'noscript'], categories: [],
-    summary: 'Writes a consistent copy of all data into an empty directory.', since: '0.1.0', group: 'dynamo', complexity: 'O(N)',
-    syntax: 'directory', handler: backup,
+    name: 'backup',
+    arity: 3,
+    flags: ['admin', 'noscript'],
+    categories: [],
+    summary: 'Writes a consistent copy of all data into an empty directory.',
+    since: '0.1.0',
+    group: 'dynamo',
+    complexity: 'O(N)',
+    syntax: 'directory',
+    handler: backup,
   },
   {
-    name: 'explain', arity: 3, flags: ['readonly'], categories: ['keyspace'], keys: SUB_KEY_RO,
-    summary: 'Tells where a key lives and what is known of it.', since: '0.1.0', group: 'dynamo', complexity: 'O(1)', syntax: 'key', handler: explain,
+    name: 'explain',
+    arity: 3,
+    flags: ['readonly'],
+    categories: ['keyspace'],
+    keys: SUB_KEY_RO,
+    summary: 'Tells where a key lives and what is known of it.',
+    since: '0.1.0',
+    group: 'dynamo',
+    complexity: 'O(1)',
+    syntax: 'key',
+    handler: explain,
   },
   {
-    name: 'help', arity: 2, flags: ['loading', 'stale'], categories: [], summary: 'Lists the subcommands.', since: '0.1.0', group: 'dynamo',
-    complexity: 'O(1)', syntax: '', handler: help(DYNAMO_HELP),
+    name: 'help',
+    arity: 2,
+    flags: ['loading', 'stale'],
+    categories: [],
+    summary: 'Lists the subcommands.',
+    since: '0.1.0',
+    group: 'dynamo',
+    complexity: 'O(1)',
+    syntax: '',
+    handler: help(DYNAMO_HELP),
   },
   {
-    name: 'hints', arity: 2, flags: ['readonly'], categories: [], summary: 'Lists the hints that this node holds for others.', since: '0.1.0',
-    group: 'dynamo', complexity: 'O(N) where N is the number of hints.', syntax: '', handler: (c) => c.out.array(0),
+    name: 'hints',
+    arity: 2,
+    flags: ['readonly'],
+    categories: [],
+    summary: 'Lists the hints that this node holds for others.',
+    since: '0.1.0',
+    group: 'dynamo',
+    complexity: 'O(N) where N is the number of hints.',
+    syntax: '',
+    handler: (c) => c.out.array(0),
   },
   {
-    name: 'peek', arity: 3, flags: ['readonly'], categories: ['keyspace'], keys: SUB_KEY_RO,
-    summary: "As DGET, of this node's own copy alone.", since: '0.1.0', group: 'dynamo', complexity: 'O(N) where N is the number of siblings.',
-    syntax: 'key', handler: peek,
+    name: 'peek',
+    arity: 3,
+    flags: ['readonly'],
+    categories: ['keyspace'],
+    keys: SUB_KEY_RO,
+    summary: "As DGET, of this node's own copy alone.",
+    since: '0.1.0',
+    group: 'dynamo',
+    complexity: 'O(N) where N is the number of siblings.',
+    syntax: 'key',
+    handler: peek,
   },
   {
-    name: 'repair', arity: -2, flags: ['admin', 'noscript'], categories: [], summary: 'Compares with the other replicas now.', since: '0.1.0',
-    group: 'dynamo', complexity: 'O(N) where N is the number of keys that differ.', syntax: '[partition]', handler: (c) => c.out.ok(),
+    name: 'repair',
+    arity: -2,
+    flags: ['admin', 'noscript'],
+    categories: [],
+    summary: 'Compares with the other replicas now.',
+    since: '0.1.0',
+    group: 'dynamo',
+    complexity: 'O(N) where N is the number of keys that differ.',
+    syntax: '[partition]',
+    handler: (c) => c.out.ok(),
   },
   {
-    name: 'ring', arity: 2, flags: ['readonly'], categories: [], summary: 'Tells who owns which partitions.', since: '0.1.0', group: 'dynamo',
-    complexity: 'O(N) where N is the number of nodes.', syntax: '', handler: ring,
+    name: 'ring',
+    arity: 2,
+    flags: ['readonly'],
+    categories: [],
+    summary: 'Tells who owns which partitions.',
+    since: '0.1.0',
+    group: 'dynamo',
+    complexity: 'O(N) where N is the number of nodes.',
+    syntax: '',
+    handler: ring,
   },
 ];
 
 export const dynamoCommands: CommandSpec[] = [
   {
-    name: 'ddel', arity: -2, flags: ['write', 'fast'], categories: ['keyspace', 'string'],
+    name: 'ddel',
+    arity: -2,
+    flags: ['write', 'fast'],
+    categories: ['keyspace', 'string'],
     keys: [{ flags: ['RM', 'delete'], begin: 1, range: { last: 0, step: 1 } }],
-    summary: 'Deletes what a context covers of a key; without one, the key.', since: '0.1.0', group: 'dynamo',
-    complexity: 'O(N) where N is the number of siblings.', syntax: 'key [CONTEXT context] [W replicas] [TIMEOUT milliseconds]', handler: ddel,
-  },
-  {
-    name: 'dget', arity: -2, flags: ['readonly', 'fast'], categories: ['string'], keys: KEY_RO,
-    summary: 'Gives all siblings of a key, latest first, and the context that settles them.', since: '0.1.0', group: 'dynamo',
-    complexity: 'O(N) where N is the number of siblings.', syntax: 'key [R replicas] [TIMEOUT milliseconds]', handler: dget,
-  },
-  {
-    name: 'dset', arity: -3, flags: ['write', 'denyoom', 'fast'], categories: ['string'], keys: KEY_RW,
-    summary: 'Writes a version of a key that replaces what a context covers; without one, a sibling.', since: '0.1.0', group: 'dynamo',
+    summary: 'Deletes what a context covers of a key; without one, the key.',
+    since: '0.1.0',
+    group: 'dynamo',
     complexity: 'O(N) where N is the number of siblings.',
-    syntax: 'key value [CONTEXT context] [W replicas] [TIMEOUT milliseconds] [EX seconds | PX milliseconds]', handler: dset,
+    syntax: 'key [CONTEXT context] [W replicas] [TIMEOUT milliseconds]',
+    handler: ddel,
   },
   {
-    name: 'dynamo', arity: -2, flags: [], categories: [], summary: 'A container for commands that look inside.', since: '0.1.0', group: 'dynamo',
-    complexity: 'Depends on subcommand.', syntax: '', handler: help(DYNAMO_HELP), subcommands: dynamoSubcommands,
+    name: 'dget',
+    arity: -2,
+    flags: ['readonly', 'fast'],
+    categories: ['string'],
+    keys: KEY_RO,
+    summary: 'Gives all siblings of a key, latest first, and the context that settles them.',
+    since: '0.1.0',
+    group: 'dynamo',
+    complexity: 'O(N) where N is the number of siblings.',
+    syntax: 'key [R replicas] [TIMEOUT milliseconds]',
+    handler: dget,
+  },
+  {
+    name: 'dset',
+    arity: -3,
+    flags: ['write', 'denyoom', 'fast'],
+    categories: ['string'],
+    keys: KEY_RW,
+    summary: 'Writes a version of a key that replaces what a context covers; without one, a sibling.',
+    since: '0.1.0',
+    group: 'dynamo',
+    complexity: 'O(N) where N is the number of siblings.',
+    syntax: 'key value [CONTEXT context] [W replicas] [TIMEOUT milliseconds] [EX seconds | PX milliseconds]',
+    handler: dset,
+  },
+  {
+    name: 'dynamo',
+    arity: -2,
+    flags: [],
+    categories: [],
+    summary: 'A container for commands that look inside.',
+    since: '0.1.0',
+    group: 'dynamo',
+    complexity: 'Depends on subcommand.',
+    syntax: '',
+    handler: help(DYNAMO_HELP),
+    subcommands: dynamoSubcommands,
   },
 ];

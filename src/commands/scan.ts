@@ -7,8 +7,8 @@ import { ReplyError, SYNTAX_ERROR } from '../base/errors.ts';
 import { globMatch } from '../base/glob.ts';
 import type { ReplyWriter } from '../resp/reply.ts';
 import { slotOf } from '../ring/slots.ts';
-import type { ScanStep } from '../store/scan.ts';
 import type { Database, Keyspace } from '../store/keyspace.ts';
+import type { ScanStep } from '../store/scan.ts';
 import { TYPE_NAMES } from '../types/kinds.ts';
 import { integer } from './args.ts';
 import type { CommandContext, CommandSpec } from './command.ts';
@@ -67,7 +67,8 @@ function keysCommand(c: CommandContext): void {
   const { db } = c;
   const collect = async () => {
     const found: string[] = [];
-    for await (const page of scanner.all(db)) for (const key of page) if (pattern === '*' || globMatch(pattern, key)) found.push(key);
+    for await (const page of scanner.all(db))
+      for (const key of page) if (pattern === '*' || globMatch(pattern, key)) found.push(key);
     return (out: ReplyWriter) => {
       out.array(found.length);
       for (const key of found) out.bulk(key);
@@ -89,20 +90,43 @@ function randomkey(c: CommandContext): void {
 
 export const scanCommands: CommandSpec[] = [
   {
-    name: 'keys', arity: 2, flags: ['readonly'], categories: ['keyspace', 'dangerous'],
+    name: 'keys',
+    arity: 2,
+    flags: ['readonly'],
+    categories: ['keyspace', 'dangerous'],
     tips: ['request_policy:all_shards', 'nondeterministic_output_order'],
-    summary: 'Gives all keys that match a pattern.', since: '1.0.0', group: 'generic',
-    complexity: 'O(N) with N being the number of keys in the database.', syntax: 'pattern', handler: keysCommand,
+    summary: 'Gives all keys that match a pattern.',
+    since: '1.0.0',
+    group: 'generic',
+    complexity: 'O(N) with N being the number of keys in the database.',
+    syntax: 'pattern',
+    handler: keysCommand,
   },
   {
-    name: 'randomkey', arity: 1, flags: ['readonly'], categories: ['keyspace'],
+    name: 'randomkey',
+    arity: 1,
+    flags: ['readonly'],
+    categories: ['keyspace'],
     tips: ['request_policy:all_shards', 'nondeterministic_output'],
-    summary: 'Gives the name of some key.', since: '1.0.0', group: 'generic', complexity: 'O(1)', syntax: '', handler: randomkey,
+    summary: 'Gives the name of some key.',
+    since: '1.0.0',
+    group: 'generic',
+    complexity: 'O(1)',
+    syntax: '',
+    handler: randomkey,
   },
   {
-    name: 'scan', arity: -2, flags: ['readonly'], categories: ['keyspace'], tips: ['nondeterministic_output', 'request_policy:special'],
-    summary: 'Walks over the keys of the database.', since: '2.8.0', group: 'generic',
+    name: 'scan',
+    arity: -2,
+    flags: ['readonly'],
+    categories: ['keyspace'],
+    tips: ['nondeterministic_output', 'request_policy:special'],
+    summary: 'Walks over the keys of the database.',
+    since: '2.8.0',
+    group: 'generic',
     complexity: 'O(1) for every call. O(N) for a complete walk, where N is the number of keys.',
-    syntax: 'cursor [MATCH pattern] [COUNT count] [TYPE type]', history: [['6.0.0', 'Added the `TYPE` subcommand.']], handler: scan,
+    syntax: 'cursor [MATCH pattern] [COUNT count] [TYPE type]',
+    history: [['6.0.0', 'Added the `TYPE` subcommand.']],
+    handler: scan,
   },
 ];

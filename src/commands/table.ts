@@ -2,8 +2,8 @@
  * The command table: every command once, found by name from the bytes of a request, and questioned by `COMMAND`.
  */
 import type { Argv } from '../resp/argv.ts';
-import type { CommandSpec, Handler, KeySpec } from './command.ts';
 import { CommandStat } from '../server/stats.ts';
+import type { CommandSpec, Handler, KeySpec } from './command.ts';
 
 /** A command as the dispatcher wants it: its spec, and what it asks of it at every call. */
 export class Command {
@@ -189,6 +189,7 @@ function beginOf(k: KeySpec, argv: Argv): number {
   if (typeof k.begin === 'number') return k.begin;
   const { keyword, from } = k.begin;
   const step = from < 0 ? -1 : 1;
-  for (let i = from < 0 ? argv.argc + from : from; i > 0 && i < argv.argc; i += step) if (argv.is(i, keyword)) return i + 1;
+  for (let i = from < 0 ? argv.argc + from : from; i > 0 && i < argv.argc; i += step)
+    if (argv.is(i, keyword)) return i + 1;
   return -1;
 }

@@ -202,7 +202,10 @@ export class SqliteEngine implements Engine {
     await handle.exec(`PRAGMA locking_mode = ${locking}; PRAGMA journal_mode = WAL; PRAGMA synchronous = ${sync}`);
     const [{ user_version: version }] = await handle.all<{ user_version: number }>('PRAGMA user_version');
     if (version > SCHEMA_VERSION) {
-      throw new GrammeError('SCHEMA_NEWER', `${handle.file} has schema ${version}, this version knows up to ${SCHEMA_VERSION}`);
+      throw new GrammeError(
+        'SCHEMA_NEWER',
+        `${handle.file} has schema ${version}, this version knows up to ${SCHEMA_VERSION}`,
+      );
     }
     // migrations from older versions go here, one step a version, in one transaction
     await handle.exec(`BEGIN IMMEDIATE; ${schema} PRAGMA user_version = ${SCHEMA_VERSION}; COMMIT`);
@@ -343,7 +346,14 @@ export class SqliteEngine implements Engine {
   // ------------------------------------------------------------------ reading
 
   private keyRow(raw: RawKeyRow): KeyRow {
-    return { db: raw.db, pos: raw.pos, key: raw.key.latin1Slice(), deadline: raw.deadline, state: raw.state, spread: raw.spread !== 0 };
+    return {
+      db: raw.db,
+      pos: raw.pos,
+      key: raw.key.latin1Slice(),
+      deadline: raw.deadline,
+      state: raw.state,
+      spread: raw.spread !== 0,
+    };
   }
 
   async load(places: number[]): Promise<KeyRow[]> {
@@ -362,7 +372,11 @@ export class SqliteEngine implements Engine {
 
   async range(db: number, from: number, to: number, limit: number): Promise<KeyRow[]> {
     const rows = await this.reader.all<RawKeyRow>(
-      'SELECT * FROM keys WHERE db = ? AND pos >= ? AND pos < ? ORDER BY pos LIMIT ?', db, from, to, limit,
+      'SELECT * FROM keys WHERE db = ? AND pos >= ? AND pos < ? ORDER BY pos LIMIT ?',
+      db,
+      from,
+      to,
+      limit,
     );
     if (rows.length === limit) {
       // whoever shares the last place comes along, so that a place is never split
@@ -376,14 +390,24 @@ export class SqliteEngine implements Engine {
 
   async entries(db: number, pos: number, key: string): Promise<EntryRow[]> {
     const rows = await this.reader.all<{ field: Buffer; actor: Buffer; hlc: number; payload: Buffer }>(
-      'SELECT field, actor, hlc, payload FROM entries WHERE db = ? AND pos = ? AND key = ?', db, pos, Buffer.from(key, 'latin1'),
+      'SELECT field, actor, hlc, payload FROM entries WHERE db = ? AND pos = ? AND key = ?',
+      db,
+      pos,
+      Buffer.from(key, 'latin1'),
     );
-    return rows.map((r) => ({ field: r.field.latin1Slice(), actor: r.actor.latin1Slice(), hlc: r.hlc, payload: r.payload }));
+    return rows.map((r) => ({
+      field: r.field.latin1Slice(),
+      actor: r.actor.latin1Slice(),
+      hlc: r.hlc,
+      payload: r.payload,
+    }));
   }
 
   async due(until: number, limit: number): Promise<{ db: number; pos: number; key: string; deadline: number }[]> {
     const rows = await this.reader.all<{ db: number; pos: number; key: Buffer; deadline: number }>(
-      'SELECT db, pos, key, deadline FROM keys WHERE deadline > 0 AND deadline <= ? ORDER BY deadline LIMIT ?', until, limit,
+      'SELECT db, pos, key, deadline FROM keys WHERE deadline > 0 AND deadline <= ? ORDER BY deadline LIMIT ?',
+      until,
+      limit,
     );
     return rows.map((r) => ({ ...r, key: r.key.latin1Slice() }));
   }
@@ -402,7 +426,9 @@ export class SqliteEngine implements Engine {
     }
     const quote = (file: string) => `'${file.replaceAll("'", "''")}'`;
     // rows first, then the journal: what a fold moves in between is in both, and replaying it twice changes nothing
-    await this.reader.exec(`PRAGMA query_only = 0; VACUUM INTO ${quote(path.join(directory, DATA))}; PRAGMA query_only = 1`);
+    await this.reader.exec(
+      `PRAGMA query_only = 0; VACUUM INTO ${quote(path.join(directory, DATA))}; PRAGMA query_only = 1`,
+    );
     await this.journal.exec(`VACUUM INTO ${quote(path.join(directory, JOURNAL))}`);
     await this.node.exec(`VACUUM INTO ${quote(path.join(directory, NODE))}`);
   }

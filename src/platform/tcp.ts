@@ -97,7 +97,8 @@ export class TcpTransport implements Transport {
     const { path, host } = options;
     if (path !== undefined && fs.existsSync(path) && fs.statSync(path).isSocket()) fs.rmSync(path);
     const server = net.createServer({ pauseOnConnect: true, allowHalfOpen: true, noDelay: true });
-    const port = () => (typeof server.address() === 'object' ? ((server.address() as net.AddressInfo | null)?.port ?? 0) : 0);
+    const port = () =>
+      typeof server.address() === 'object' ? ((server.address() as net.AddressInfo | null)?.port ?? 0) : 0;
     server.on('connection', (socket) => {
       // a client that is gone before we look has no address left
       if (socket.destroyed) return;
@@ -120,7 +121,11 @@ export class TcpTransport implements Transport {
         });
       };
       if (path !== undefined) server.listen({ path, backlog: options.backlog }, listening);
-      else server.listen({ host, port: options.port, backlog: options.backlog ?? 511, ipv6Only: host?.includes(':') ?? false }, listening);
+      else
+        server.listen(
+          { host, port: options.port, backlog: options.backlog ?? 511, ipv6Only: host?.includes(':') ?? false },
+          listening,
+        );
     });
   }
 }

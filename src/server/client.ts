@@ -2,8 +2,8 @@
  * A client's session: everything that a connection carries from one command to the next.
  */
 import type { Connection } from '../ports/transport.ts';
-import { RequestParser } from '../resp/parser.ts';
 import type { Argv } from '../resp/argv.ts';
+import { RequestParser } from '../resp/parser.ts';
 
 /** `CLIENT REPLY`. */
 export const REPLY_ON = 0;

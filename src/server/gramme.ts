@@ -7,8 +7,8 @@
  */
 import { NO_AUTH, READ_ONLY_DISK, ReplyError } from '../base/errors.ts';
 import { DEFAULT_MAX_BULK_BYTES, OUTPUT_PAUSE_BYTES } from '../base/limits.ts';
-import type { Command, CommandTable } from '../commands/table.ts';
 import type { CommandContext } from '../commands/command.ts';
+import type { Command, CommandTable } from '../commands/table.ts';
 import type { Clock, Random, Timer, Timers } from '../ports/clock.ts';
 import type { SyncPolicy } from '../ports/engine.ts';
 import type { Host } from '../ports/host.ts';
@@ -379,7 +379,11 @@ export class GrammeServer implements Server, CommandContext {
   private subcommand(command: Command, argv: Argv, out: ReplyWriter): Command | null {
     const sub = command.subcommands!.get(argv.lower(1));
     if (sub !== undefined) return sub;
-    this.fail(out, `ERR unknown subcommand '${shown(argv, 1, 128)}'. Try ${command.spec.name.toUpperCase()} HELP.`, command);
+    this.fail(
+      out,
+      `ERR unknown subcommand '${shown(argv, 1, 128)}'. Try ${command.spec.name.toUpperCase()} HELP.`,
+      command,
+    );
     return null;
   }
 
@@ -448,7 +452,10 @@ export class GrammeServer implements Server, CommandContext {
       return;
     }
     const message = error instanceof Error ? error.message : String(error);
-    this.log.error({ command: command.fullName, error: error instanceof Error ? error.stack : message }, 'a command failed');
+    this.log.error(
+      { command: command.fullName, error: error instanceof Error ? error.stack : message },
+      'a command failed',
+    );
     this.fail(out, `ERR internal error: ${message}`, command);
   }
 
@@ -588,7 +595,10 @@ export class GrammeServer implements Server, CommandContext {
     }
     if (overloaded !== this.maxMemoryReached) {
       this.maxMemoryReached = overloaded;
-      this.log.debug({ backlog: this.store.journal.backlogBytes }, overloaded ? 'input waits for the fold' : 'input goes on');
+      this.log.debug(
+        { backlog: this.store.journal.backlogBytes },
+        overloaded ? 'input waits for the fold' : 'input goes on',
+      );
     }
   }
 
@@ -627,7 +637,8 @@ export class GrammeServer implements Server, CommandContext {
     const timeoutSeconds = this.config.num('timeout');
     if (timeoutSeconds > 0) {
       for (const client of this.clients.values()) {
-        if (!client.waiting && !client.monitor && this.now - client.lastMs > timeoutSeconds * 1000) this.closeClient(client, false);
+        if (!client.waiting && !client.monitor && this.now - client.lastMs > timeoutSeconds * 1000)
+          this.closeClient(client, false);
       }
     }
   }

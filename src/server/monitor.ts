@@ -2,7 +2,15 @@
 import type { Argv } from '../resp/argv.ts';
 import type { Client } from './client.ts';
 
-const NAMED: Record<string, string> = { '\n': '\\n', '\r': '\\r', '\t': '\\t', '\x07': '\\a', '\b': '\\b', '"': '\\"', '\\': '\\\\' };
+const NAMED: Record<string, string> = {
+  '\n': '\\n',
+  '\r': '\\r',
+  '\t': '\\t',
+  '\x07': '\\a',
+  '\b': '\\b',
+  '"': '\\"',
+  '\\': '\\\\',
+};
 
 /** Quotes as Redis does (sdscatrepr). */
 export function quote(s: string): string {

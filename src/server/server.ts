@@ -1,10 +1,11 @@
 /**
  * The server's parts, as commands see them. `server/dispatch` runs commands over it; `server/listener` feeds it.
  */
+
+import type { CommandTable } from '../commands/table.ts';
 import type { Clock, Random, Timers } from '../ports/clock.ts';
 import type { Host } from '../ports/host.ts';
 import type { Log } from '../ports/log.ts';
-import type { CommandTable } from '../commands/table.ts';
 import type { Keyspace } from '../store/keyspace.ts';
 import type { Store } from '../store/store.ts';
 import type { Client } from './client.ts';

@@ -58,7 +58,8 @@ export class VirtualTime implements Clock, Timers {
       await settle();
       this.queue = this.queue.filter((d) => !d.cancelled);
       let next: Due | null = null;
-      for (const d of this.queue) if (next === null || d.at < next.at || (d.at === next.at && d.order < next.order)) next = d;
+      for (const d of this.queue)
+        if (next === null || d.at < next.at || (d.at === next.at && d.order < next.order)) next = d;
       if (next === null || next.at > until) break;
       this.ms = Math.max(this.ms, next.at);
       if (next.every > 0) {

@@ -7,7 +7,17 @@
  * every acknowledged write, and replaying a batch twice changes nothing.
  */
 import { ByteWriter } from '../base/bytes.ts';
-import { FOLD_BUSY_COMMANDS, FOLD_POLITE_BYTES, FOLD_REST, FOLD_SLICE_BYTES, FOLD_SLICE_ROWS, FOLD_START_BYTES, FOLD_START_MS, FOLD_TRANSACTION_ROWS, INLINE_STATE_BYTES } from '../base/limits.ts';
+import {
+  FOLD_BUSY_COMMANDS,
+  FOLD_POLITE_BYTES,
+  FOLD_REST,
+  FOLD_SLICE_BYTES,
+  FOLD_SLICE_ROWS,
+  FOLD_START_BYTES,
+  FOLD_START_MS,
+  FOLD_TRANSACTION_ROWS,
+  INLINE_STATE_BYTES,
+} from '../base/limits.ts';
 import { actorName } from '../causality/actors.ts';
 import type { Clock, Timers } from '../ports/clock.ts';
 import type { Engine, RowBatch } from '../ports/engine.ts';
@@ -15,7 +25,7 @@ import type { Log } from '../ports/log.ts';
 import { positionOf } from '../ring/position.ts';
 import { SLOTS } from '../ring/slots.ts';
 import { NONE } from '../types/kinds.ts';
-import { encodePayload, type Entry, type EntryRef } from '../types/state.ts';
+import { type Entry, type EntryRef, encodePayload } from '../types/state.ts';
 import type { Journal } from './journal.ts';
 import type { Database, Keyspace } from './keyspace.ts';
 import { DIRTY, FOLDING, ROW_EXISTS, ROW_EXPIRES, ROW_LIVE, type StoredKey } from './object.ts';
@@ -62,7 +72,15 @@ export class Fold {
   private readonly timers: Timers;
   private readonly log: Log;
 
-  constructor(parts: { engine: Engine; keys: Keyspace; journal: Journal; clock: Clock; timers: Timers; log: Log; meta: RowsMeta }) {
+  constructor(parts: {
+    engine: Engine;
+    keys: Keyspace;
+    journal: Journal;
+    clock: Clock;
+    timers: Timers;
+    log: Log;
+    meta: RowsMeta;
+  }) {
     this.engine = parts.engine;
     this.keys = parts.keys;
     this.journal = parts.journal;
@@ -114,7 +132,10 @@ export class Fold {
       this.failure = null;
     } catch (error) {
       this.failure = error instanceof Error ? error.message : String(error);
-      this.log.error({ error: this.failure }, 'the fold was interrupted; its journal is kept and it will be tried again');
+      this.log.error(
+        { error: this.failure },
+        'the fold was interrupted; its journal is kept and it will be tried again',
+      );
       this.timers.after(RETRY_MS, () => {
         this.failure = null;
       });
@@ -157,7 +178,12 @@ export class Fold {
     await this.engine.beginRows();
     this.sliceMs = this.clock.monotonic();
     this.sliceCommands = this.commands();
-    const meta: RowsMeta = { ...this.meta, keys: [...this.meta.keys], expires: [...this.meta.expires], floors: [...this.meta.floors] };
+    const meta: RowsMeta = {
+      ...this.meta,
+      keys: [...this.meta.keys],
+      expires: [...this.meta.expires],
+      floors: [...this.meta.floors],
+    };
     const rowFlags: number[] = [];
     try {
       for (let i = 0; i < clears.length; i++) {
@@ -167,7 +193,14 @@ export class Fold {
         meta.expires[clears[i].index] = 0;
       }
       for (let at = start; at < end; ) {
-        const batch: RowBatch = { bytes: this.w.buf, puts: [], deletes: [], entryPuts: [], entryDeletes: [], entryClears: [] };
+        const batch: RowBatch = {
+          bytes: this.w.buf,
+          puts: [],
+          deletes: [],
+          entryPuts: [],
+          entryDeletes: [],
+          entryClears: [],
+        };
         this.w.reset();
         const from = at;
         while (at < end && at - from < FOLD_SLICE_ROWS && this.w.pos < FOLD_SLICE_BYTES) {

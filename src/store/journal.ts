@@ -101,7 +101,8 @@ export class Journal {
         break;
       } catch (error) {
         const why = error instanceof Error ? error.message : String(error);
-        if (this.failure === null) this.log.error({ error: why }, 'the journal can not be written; taking no writes until it can');
+        if (this.failure === null)
+          this.log.error({ error: why }, 'the journal can not be written; taking no writes until it can');
         this.failure = why;
         this.onFailure(batch.seq, why);
         await new Promise<void>((resolve) => this.schedule.after(RETRY_MS, resolve));

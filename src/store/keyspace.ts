@@ -9,20 +9,32 @@
  * A key that is not resident, in a shard that isn't complete, is asked for with `throw MISS`: the command stops
  * without a trace, `missing` says what to load, and it runs again when that is there.
  */
-import { CHUNK_BYTES } from '../base/limits.ts';
+
 import { MERGE_OVERFLOW, TOO_MANY_SIBLINGS, WRONG_TYPE } from '../base/errors.ts';
-import { Context } from '../causality/context.ts';
+import { CHUNK_BYTES } from '../base/limits.ts';
 import type { HybridClock } from '../causality/clock.ts';
-import { slotOf, SLOTS } from '../ring/slots.ts';
+import { Context } from '../causality/context.ts';
+import { SLOTS, slotOf } from '../ring/slots.ts';
 import { chunkField } from '../types/chunks.ts';
-import { basisOf, recordsForOverwrite, runField, sumPayload, sumText, addDecimals } from '../types/increment.ts';
+import { registerName } from '../types/deadline.ts';
+import { addDecimals, basisOf, recordsForOverwrite, runField, sumPayload, sumText } from '../types/increment.ts';
 import { CHUNK, DEADLINE, INCREMENT, NONE, RECORD, REGISTER, STRING } from '../types/kinds.ts';
 import { alive, liveSiblings, shownSibling } from '../types/register.ts';
-import { registerName } from '../types/deadline.ts';
 import type { Addition, Entry, EntryRef, KeyEvent, KeyState } from '../types/state.ts';
 import { viewOf } from '../types/view.ts';
 import type { Journal } from './journal.ts';
-import { COUNTED, COUNTED_EXPIRES, COUNTER, DIRTY, FOLDING, OVERFLOW, RAW, ROW_EXISTS, StoredKey } from './object.ts';
+import {
+  COUNTED,
+  COUNTED_EXPIRES,
+  COUNTER,
+  DIRTY,
+  FOLDING,
+  OVERFLOW,
+  RAW,
+  ROW_EXISTS,
+  StoredKey,
+  TEXT,
+} from './object.ts';
 import { recordEvent, recordFlush, recordOverwrite, recordStep, recordSwap } from './records.ts';
 
 /** Thrown when a command needs a key that is not resident. */
@@ -118,7 +130,8 @@ export class Keyspace {
     this.maxSiblings = options.maxSiblings;
     this.partitions = options.partitions;
     this.shift = Math.log2(SLOTS / options.partitions);
-    for (let i = 0; i < options.databases; i++) this.databases.push(new Database(i, options.partitions, options.complete));
+    for (let i = 0; i < options.databases; i++)
+      this.databases.push(new Database(i, options.partitions, options.complete));
     this.names = [...this.databases];
   }
 
@@ -407,7 +420,16 @@ export class Keyspace {
    * An overwrite read from the journal: by far the most there are, so the simple case is done without an event.
    * False when it is not simple, or not next in its key's chain.
    */
-  replayOverwrite(db: Database, key: string, actor: number, to: number, from: number, start: number, deadline: number, value: string): boolean {
+  replayOverwrite(
+    db: Database,
+    key: string,
+    actor: number,
+    to: number,
+    from: number,
+    start: number,
+    deadline: number,
+    value: string,
+  ): boolean {
     if (to <= db.floor) return true;
     const o = this.ensure(db, key, slotOf(key));
     if (o.state !== null || o.rest !== null || o.flags & COUNTER) return false;
@@ -449,7 +471,7 @@ export class Keyspace {
    */
   set(db: Database, o: StoredKey | null, key: string, slot: number, value: string, deadline: number): StoredKey {
     if (o === null) o = this.ensure(db, key, slot);
-    o.flags &= ~RAW;
+    o.flags &= ~(RAW | TEXT);
     const simple = o.state === null && (o.flags & COUNTER) === 0;
     if (simple || (this.sole && (o.state === null || this.onlyOwn(o.state)))) {
       const me = this.actor;
@@ -473,11 +495,18 @@ export class Keyspace {
           o.from = from;
         }
         o.flags &= ~COUNTER;
-        if (o.rest === null) recordOverwrite(this.journal.w, db.index, key, me, to, from, fresh ? from : o.from, deadline, value);
+        if (o.rest === null)
+          recordOverwrite(this.journal.w, db.index, key, me, to, from, fresh ? from : o.from, deadline, value);
         else {
           const covers = o.context();
           recordEvent(this.journal.w, db.index, key, {
-            actor: me, from, to, covers, coversGone: [], removes: [], adds: [{ field: REGISTER, data: value, num: deadline, aux: '' }],
+            actor: me,
+            from,
+            to,
+            covers,
+            coversGone: [],
+            removes: [],
+            adds: [{ field: REGISTER, data: value, num: deadline, aux: '' }],
           });
           if (this.sole) o.rest = null;
         }
@@ -508,10 +537,21 @@ export class Keyspace {
   /** Removes the key, of whatever type. */
   remove(db: Database, o: StoredKey): void {
     const me = this.actor;
-    if (o.state === null && o.rest === null && o.actor === me && (this.sole || ((o.flags & COUNTER) === 0 && o.to > this.chainStart))) {
+    if (
+      o.state === null &&
+      o.rest === null &&
+      o.actor === me &&
+      (this.sole || ((o.flags & COUNTER) === 0 && o.to > this.chainStart))
+    ) {
       const to = this.clock.next();
       recordEvent(this.journal.w, db.index, o.key, {
-        actor: me, from: o.to, to, covers: Context.of(me, o.from, o.to), coversGone: [], removes: [], adds: [],
+        actor: me,
+        from: o.to,
+        to,
+        covers: Context.of(me, o.from, o.to),
+        coversGone: [],
+        removes: [],
+        adds: [],
       });
       o.to = to;
       o.type = NONE;
@@ -546,6 +586,7 @@ export class Keyspace {
    */
   increment(db: Database, o: StoredKey | null, key: string, slot: number, value: number, result: number): void {
     if (o === null) o = this.ensure(db, key, slot);
+    o.flags &= ~(RAW | TEXT);
     const me = this.actor;
     if (o.state === null && o.rest === null) {
       const chained = o.actor === me && (this.sole || o.to > this.chainStart);
@@ -575,8 +616,17 @@ export class Keyspace {
   }
 
   /** Adds to a counter in decimal: floats, and integers that a double can't hold. */
-  incrementBy(db: Database, o: StoredKey | null, key: string, slot: number, delta: string, result: string): void {
+  incrementBy(
+    db: Database,
+    o: StoredKey | null,
+    key: string,
+    slot: number,
+    delta: string,
+    result: string,
+    float = false,
+  ): void {
     if (o === null) o = this.ensure(db, key, slot);
+    o.flags = (o.flags & ~(RAW | TEXT)) | (float ? TEXT : 0);
     const s = this.expand(o);
     const run = o.run !== null && s.find(o.run.field, o.run.actor, o.run.hlc) === o.run ? o.run : this.ownRun(s);
     const to = this.clock.next();
@@ -661,8 +711,13 @@ export class Keyspace {
     }
     const to2 = this.clock.next();
     const event: KeyEvent = {
-      actor: this.actor, from: this.chainFrom(s.context.max(this.actor), to2), to: to2,
-      covers: null, coversGone: [], removes, adds,
+      actor: this.actor,
+      from: this.chainFrom(s.context.max(this.actor), to2),
+      to: to2,
+      covers: null,
+      coversGone: [],
+      removes,
+      adds,
     };
     s.apply(event);
     recordEvent(this.journal.w, db.index, o.key, event);
@@ -687,12 +742,14 @@ export class Keyspace {
     }
     const s = this.expand(o);
     const register = o.type === STRING ? shownSibling(s, this.now) : null;
-    const plain = register !== null && ![...s.fields.keys()].some((f) => f.charAt(0) === CHUNK || f.charAt(0) === INCREMENT);
+    const plain =
+      register !== null && ![...s.fields.keys()].some((f) => f.charAt(0) === CHUNK || f.charAt(0) === INCREMENT);
     const removes: EntryRef[] = [];
     // among siblings a deadline is the whole key's: the others must not come to light when the shown one goes
     if (plain && (deadline === 0 || s.get(REGISTER)!.next === null)) {
       removes.push({ field: REGISTER, actor: register.actor, hlc: register.hlc });
-      for (let e = s.get(DEADLINE); e !== null; e = e.next) removes.push({ field: DEADLINE, actor: e.actor, hlc: e.hlc });
+      for (let e = s.get(DEADLINE); e !== null; e = e.next)
+        removes.push({ field: DEADLINE, actor: e.actor, hlc: e.hlc });
       this.commit(db, o, { removes, adds: [{ field: REGISTER, data: register.data, num: deadline, aux: '' }] });
       return;
     }
@@ -737,7 +794,8 @@ export class Keyspace {
     }
     const list = siblings.map((e) => ({ data: e.data, num: e.num })).reverse();
     const o = this.set(targetDb, old, key, slot, list[0].data, list[0].num);
-    for (const { data, num } of list.slice(1)) this.commit(targetDb, o, { adds: [{ field: REGISTER, data, num, aux: '' }] });
+    for (const { data, num } of list.slice(1))
+      this.commit(targetDb, o, { adds: [{ field: REGISTER, data, num, aux: '' }] });
   }
 
   // ------------------------------------------------------------------ databases
@@ -797,6 +855,7 @@ function coverage(seen: Seen | null): { covers: Context | null; gone: EntryRef[]
 /** The sums that a token's reader saw, as the overwrite's records. */
 function seenRecords(seen: Seen | null): Addition[] {
   const adds: Addition[] = [];
-  if (seen !== null) for (const [run, { hlc, sum }] of seen.sums) adds.push({ field: RECORD + run, data: sum, num: hlc, aux: '' });
+  if (seen !== null)
+    for (const [run, { hlc, sum }] of seen.sums) adds.push({ field: RECORD + run, data: sum, num: hlc, aux: '' });
   return adds;
 }

@@ -65,13 +65,20 @@ export class MemoryEngine implements Engine {
         let rows = entries.get(name(at));
         if (rows === undefined) entries.set(name(at), (rows = new Map()));
         rows.set(entry(at), {
-          field: text(at[4], at[5]), actor: text(at[6], 8), hlc: at[7], payload: bytes.subarray(at[8], at[8] + at[9]) as Buffer,
+          field: text(at[4], at[5]),
+          actor: text(at[6], 8),
+          hlc: at[7],
+          payload: bytes.subarray(at[8], at[8] + at[9]) as Buffer,
         });
       }
       for (const at of batch.puts) {
         keys.set(name(at), {
-          db: at[0], pos: at[1], key: text(at[2], at[3]), deadline: at[4],
-          state: bytes.subarray(at[5], at[5] + at[6]) as Buffer, spread: at[7] !== 0,
+          db: at[0],
+          pos: at[1],
+          key: text(at[2], at[3]),
+          deadline: at[4],
+          state: bytes.subarray(at[5], at[5] + at[6]) as Buffer,
+          spread: at[7] !== 0,
         });
       }
     });

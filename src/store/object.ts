@@ -26,6 +26,8 @@ export const COUNTER = 32;
 export const OVERFLOW = 64;
 /** Written piecemeal since it was last set whole: what Redis would keep in its raw encoding. */
 export const RAW = 512;
+/** A float's text, though it may look like an integer: `embstr` in Redis. */
+export const TEXT = 1024;
 /** Counted as live, and as having a deadline, in its database's counts. */
 export const COUNTED = 128;
 export const COUNTED_EXPIRES = 256;

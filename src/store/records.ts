@@ -24,7 +24,17 @@ const SWAP = 5;
 
 export type JournalRecord =
   | { kind: 'event'; db: number; key: string; event: KeyEvent }
-  | { kind: 'overwrite'; db: number; key: string; actor: number; to: number; from: number; start: number; deadline: number; value: string }
+  | {
+      kind: 'overwrite';
+      db: number;
+      key: string;
+      actor: number;
+      to: number;
+      from: number;
+      start: number;
+      deadline: number;
+      value: string;
+    }
   | { kind: 'flush'; db: number; floor: number }
   | { kind: 'swap'; a: number; b: number };
 
@@ -54,7 +64,15 @@ export function recordEvent(w: ByteWriter, db: number, key: string, event: KeyEv
 
 /** @param start where the chain's interval begins; equal to `from` when nothing was seen before */
 export function recordOverwrite(
-  w: ByteWriter, db: number, key: string, actor: number, to: number, from: number, start: number, deadline: number, value: string,
+  w: ByteWriter,
+  db: number,
+  key: string,
+  actor: number,
+  to: number,
+  from: number,
+  start: number,
+  deadline: number,
+  value: string,
 ): void {
   const at = begin(w, OVERWRITE, db);
   w.str(key);
@@ -68,7 +86,14 @@ export function recordOverwrite(
 }
 
 export function recordStep(
-  w: ByteWriter, db: number, key: string, actor: number, to: number, from: number, runStart: number, sum: number,
+  w: ByteWriter,
+  db: number,
+  key: string,
+  actor: number,
+  to: number,
+  from: number,
+  runStart: number,
+  sum: number,
 ): void {
   const at = begin(w, STEP, db);
   w.str(key);

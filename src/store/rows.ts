@@ -4,12 +4,21 @@
  * The bytes are `types/state`'s canonical encoding. The common simple form is written and read here directly, without
  * building a state, and must come out the same to the byte: a test compares both.
  */
-import { type ByteReader, ByteReader as Reader, type ByteWriter } from '../base/bytes.ts';
+import { type ByteReader, type ByteWriter, ByteReader as Reader } from '../base/bytes.ts';
 import { ACTOR_BYTES, actorName, actorNumber } from '../causality/actors.ts';
-import { REGISTER, STRING } from '../types/kinds.ts';
-import { decodePayload, decodeState, DamagedStateError, encodePayload, encodeState, Entry, hashEncoded, STATE_FORMAT } from '../types/state.ts';
-import { earliestDeadline } from '../types/view.ts';
 import type { EntryRow } from '../ports/engine.ts';
+import { REGISTER, STRING } from '../types/kinds.ts';
+import {
+  DamagedStateError,
+  decodePayload,
+  decodeState,
+  Entry,
+  encodePayload,
+  encodeState,
+  hashEncoded,
+  STATE_FORMAT,
+} from '../types/state.ts';
+import { earliestDeadline } from '../types/view.ts';
 import type { Keyspace } from './keyspace.ts';
 import { COUNTER, type StoredKey } from './object.ts';
 

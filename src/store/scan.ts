@@ -100,7 +100,11 @@ export class Scanner {
     const found = new Set<string>();
     for (const row of rows) {
       const resident = shard.map.get(row.key);
-      if (resident !== undefined ? this.keys.isLive(resident) : db.shards[partition] === shard && rowMayLive(row.deadline, this.keys.now)) {
+      if (
+        resident !== undefined
+          ? this.keys.isLive(resident)
+          : db.shards[partition] === shard && rowMayLive(row.deadline, this.keys.now)
+      ) {
         found.add(row.key);
       }
     }

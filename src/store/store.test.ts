@@ -6,14 +6,14 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
-import { formatLongDouble, addLongDouble, parseLongDouble } from '../base/longdouble.ts';
+import { addLongDouble, formatLongDouble, parseLongDouble } from '../base/longdouble.ts';
+import { slotOf } from '../ring/slots.ts';
 import { QuietLog } from '../sim/quiet-log.ts';
 import { SeededRandom } from '../sim/random.ts';
 import { VirtualTime } from '../sim/time.ts';
-import { slotOf } from '../ring/slots.ts';
 import { decodeState, encodeState, fingerprint, KeyState } from '../types/state.ts';
-import { MemoryEngine } from './memory-engine.ts';
 import { MISS, type Seen } from './keyspace.ts';
+import { MemoryEngine } from './memory-engine.ts';
 import { StoredKey } from './object.ts';
 import { overwriteEvent, readRecord } from './records.ts';
 import { decodeObject, encodeObject } from './rows.ts';
@@ -21,8 +21,15 @@ import { Store } from './store.ts';
 
 async function open(engine: MemoryEngine, time: VirtualTime, options: { sole?: boolean } = {}): Promise<Store> {
   const opening = Store.open({
-    engine, clock: time, timers: time, random: new SeededRandom(7), log: new QuietLog(),
-    databases: 4, partitions: 16, maxSiblings: 10, sync: 'everysec',
+    engine,
+    clock: time,
+    timers: time,
+    random: new SeededRandom(7),
+    log: new QuietLog(),
+    databases: 4,
+    partitions: 16,
+    maxSiblings: 10,
+    sync: 'everysec',
   });
   let opened = false;
   void opening.then(() => {
@@ -43,12 +50,53 @@ type Op =
   | { op: 'wait'; ms: number };
 
 const key = fc.integer({ min: 0, max: 3 });
-const value = fc.oneof(fc.constantFrom('', '0', '10', '-7', '3.5', 'abc', '9007199254740993'), fc.string({ maxLength: 12 }).map(latin1));
+const value = fc.oneof(
+  fc.constantFrom('', '0', '10', '-7', '3.5', 'abc', '9007199254740993'),
+  fc.string({ maxLength: 12 }).map(latin1),
+);
 const op: fc.Arbitrary<Op> = fc.oneof(
-  { weight: 4, arbitrary: fc.record({ op: fc.constantFrom('set' as const, 'patch' as const, 'append' as const), key, value, offset: fc.constantFrom(0, 1, 5, 4090, 9000), ttl: fc.constantFrom(0, 0, 50, 100_000) }) },
-  { weight: 5, arbitrary: fc.record({ op: fc.constantFrom('del' as const, 'incr' as const, 'incr' as const, 'float' as const, 'persist' as const, 'expire' as const, 'remember' as const), key, by: fc.integer({ min: -5, max: 100 }) }) },
-  { weight: 3, arbitrary: fc.record({ op: fc.constantFrom('dset' as const, 'dset' as const, 'ddel' as const), key, value, stale: fc.boolean() }) },
-  { weight: 1, arbitrary: fc.oneof(fc.constant({ op: 'flush' as const }), fc.record({ op: fc.constant('wait' as const), ms: fc.constantFrom(1, 60, 3000) })) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      op: fc.constantFrom('set' as const, 'patch' as const, 'append' as const),
+      key,
+      value,
+      offset: fc.constantFrom(0, 1, 5, 4090, 9000),
+      ttl: fc.constantFrom(0, 0, 50, 100_000),
+    }),
+  },
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      op: fc.constantFrom(
+        'del' as const,
+        'incr' as const,
+        'incr' as const,
+        'float' as const,
+        'persist' as const,
+        'expire' as const,
+        'remember' as const,
+      ),
+      key,
+      by: fc.integer({ min: -5, max: 100 }),
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      op: fc.constantFrom('dset' as const, 'dset' as const, 'ddel' as const),
+      key,
+      value,
+      stale: fc.boolean(),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.oneof(
+      fc.constant({ op: 'flush' as const }),
+      fc.record({ op: fc.constant('wait' as const), ms: fc.constantFrom(1, 60, 3000) }),
+    ),
+  },
 );
 const ops = fc.array(op, { maxLength: 60, size: 'max' });
 
@@ -59,7 +107,8 @@ function latin1(s: string): string {
 function seenOf(o: StoredKey | null): Seen {
   const state = o?.toState() ?? new KeyState();
   const sums = new Map<string, { hlc: number; sum: string }>();
-  for (const e of state.entries()) if (e.field[0] === 'i') sums.set(e.field.slice(1), { hlc: e.hlc, sum: e.data === '' ? String(e.num) : e.data });
+  for (const e of state.entries())
+    if (e.field[0] === 'i') sums.set(e.field.slice(1), { hlc: e.hlc, sum: e.data === '' ? String(e.num) : e.data });
   return { context: o?.context() ?? new KeyState().context, gone: state.goneList(), sums };
 }
 
@@ -305,7 +354,8 @@ test('a scan sees every key that is there throughout, while others come, go and 
   const store = await open(new MemoryEngine(), time);
   const db = store.keys.names[0];
   const random = new SeededRandom(3);
-  const put = (name: string) => store.keys.set(db, store.keys.object(db, name, slotOf(name)), name, slotOf(name), 'v', 0);
+  const put = (name: string) =>
+    store.keys.set(db, store.keys.object(db, name, slotOf(name)), name, slotOf(name), 'v', 0);
   const stable = Array.from({ length: 500 }, (_, i) => `stable:${i}`);
   for (const name of stable) put(name);
   for (const limit of [1e9, 1]) {
@@ -335,7 +385,10 @@ test('a scan sees every key that is there throughout, while others come, go and 
       }
       if (random.int(3) === 0) await time.advance(2500);
     } while (cursor !== 0);
-    assert.deepEqual(stable.filter((k) => !seen.has(k)), []);
+    assert.deepEqual(
+      stable.filter((k) => !seen.has(k)),
+      [],
+    );
   }
 });
 
@@ -345,7 +398,10 @@ test('keys past their deadlines are hidden at once and removed soon', async () =
   const db = store.keys.names[0];
   const expired: string[] = [];
   store.keys.notify = (_, event, name) => void (event === 'expired' && expired.push(name));
-  for (const [name, ttl] of [['short', 300], ['long', 60_000]] as const) {
+  for (const [name, ttl] of [
+    ['short', 300],
+    ['long', 60_000],
+  ] as const) {
     store.keys.set(db, null, name, slotOf(name), 'v', time.now() + ttl);
   }
   await time.advance(301);

@@ -143,7 +143,10 @@ export class Store {
         }
       } catch (error) {
         if (!(error instanceof TruncatedError)) throw error;
-        throw new GrammeError('DATA_DAMAGED', `journal batch ${seq} has a good checksum and bad contents; was it written by a newer version?`);
+        throw new GrammeError(
+          'DATA_DAMAGED',
+          `journal batch ${seq} has a good checksum and bad contents; was it written by a newer version?`,
+        );
       }
       if (places.length > 0) await this.residency.load(places);
       for (const record of records) this.replayRecord(record, seq, meta);
@@ -157,7 +160,8 @@ export class Store {
     if (record.kind === 'overwrite') {
       const db = this.keys.databases[record.db];
       const { key, actor, to, from, start, deadline, value } = record;
-      if (!this.keys.replayOverwrite(db, key, actor, to, from, start, deadline, value)) this.keys.replay(db, key, overwriteEvent(record));
+      if (!this.keys.replayOverwrite(db, key, actor, to, from, start, deadline, value))
+        this.keys.replay(db, key, overwriteEvent(record));
       this.replayed.events++;
     } else if (record.kind === 'event') {
       this.keys.replay(this.keys.databases[record.db], record.key, record.event);
@@ -192,7 +196,8 @@ export class Store {
     try {
       const damage = await this.engine.verify();
       this.integrity = damage ?? 'ok';
-      if (damage !== null) this.options.log.error({ damage }, 'the data file is damaged: restore a backup; reads of damaged keys fail');
+      if (damage !== null)
+        this.options.log.error({ damage }, 'the data file is damaged: restore a backup; reads of damaged keys fail');
     } catch (error) {
       if (!this.closed) this.integrity = String(error);
     }

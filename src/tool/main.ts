@@ -21,7 +21,11 @@ const TARGET_OPTIONS: [string, string, string?][] = [
 ];
 
 async function withNode<T>(target: Target, work: (node: ToolConnection) => Promise<T>): Promise<T> {
-  const node = await ToolConnection.open(target.host, Number(target.port), target.password ?? process.env.GRAMME_PASSWORD);
+  const node = await ToolConnection.open(
+    target.host,
+    Number(target.port),
+    target.password ?? process.env.GRAMME_PASSWORD,
+  );
   try {
     return await work(node);
   } finally {

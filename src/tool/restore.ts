@@ -6,8 +6,8 @@
  */
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { systemRandom } from '../platform/system.ts';
 import { SqliteEngine } from '../platform/sqlite.ts';
+import { systemRandom } from '../platform/system.ts';
 import type { Log } from '../ports/log.ts';
 
 const FILES = ['data.db', 'journal.db', 'node.db'];

@@ -9,8 +9,15 @@
  * Payload of an INCREMENT entry: num = the run's sum when it is a safe integer, else data = the sum in decimal;
  * aux = '' when the result is just the sum and nothing else was live, else `basis:result`.
  */
-import { addLongDouble, formatLongDouble, type LongDouble, negateLongDouble, parseLongDouble } from '../base/longdouble.ts';
+
 import { hash32 } from '../base/hash.ts';
+import {
+  addLongDouble,
+  formatLongDouble,
+  type LongDouble,
+  negateLongDouble,
+  parseLongDouble,
+} from '../base/longdouble.ts';
 import { actorName } from '../causality/actors.ts';
 import { laterDot } from '../causality/dot.ts';
 import { INCREMENT, RECORD, REGISTER } from './kinds.ts';

@@ -4,8 +4,8 @@
  * events is simplified to fields that are given.
  */
 import { actorNumber } from '../causality/actors.ts';
-import { Context } from '../causality/context.ts';
-import { type EntryRef, KeyState, type KeyEvent } from './state.ts';
+import type { Context } from '../causality/context.ts';
+import { type EntryRef, type KeyEvent, KeyState } from './state.ts';
 
 export class Replica {
   readonly actor: number;
@@ -20,7 +20,11 @@ export class Replica {
   }
 
   /** An event that adds `value` to `fields`, in place of what this replica sees there; or clears the whole key first. */
-  write(fields: string[], value: string, options: { clear?: boolean; remove?: string[]; seen?: KeyState } = {}): KeyEvent {
+  write(
+    fields: string[],
+    value: string,
+    options: { clear?: boolean; remove?: string[]; seen?: KeyState } = {},
+  ): KeyEvent {
     const { clear = false, remove = [], seen } = options;
     const to = this.clock + 1;
     const previous = this.state.context.max(this.actor);
@@ -33,7 +37,8 @@ export class Replica {
       coversGone = view.goneList();
     } else {
       for (const e of this.state.entries()) {
-        if (fields.includes(e.field) || remove.includes(e.field)) removes.push({ field: e.field, actor: e.actor, hlc: e.hlc });
+        if (fields.includes(e.field) || remove.includes(e.field))
+          removes.push({ field: e.field, actor: e.actor, hlc: e.hlc });
       }
     }
     const event: KeyEvent = {

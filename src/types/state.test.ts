@@ -7,7 +7,15 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import { Replica } from './replica.ts';
-import { decodeEvent, decodeState, encodeEvent, encodeState, fingerprint, type KeyEvent, KeyState } from './state.ts';
+import {
+  decodeEvent,
+  decodeState,
+  encodeEvent,
+  encodeState,
+  fingerprint,
+  type KeyEvent,
+  type KeyState,
+} from './state.ts';
 
 const FIELDS = ['sf', 'sg', 'sh'];
 const NAMES = ['A', 'B', 'C', 'D'];
@@ -22,15 +30,43 @@ type Step =
 const who = fc.integer({ min: 0, max: 3 });
 const bits = fc.integer({ min: 0, max: 15 });
 const step: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 5, arbitrary: fc.record({ kind: fc.constantFrom('write' as const, 'remove' as const, 'clear' as const, 'overwrite' as const), who, fields: fc.integer({ min: 0, max: 7 }), lost: bits, late: bits }) },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant('stale' as const), who, snapshot: fc.integer({ min: 0, max: 3 }), lost: bits, late: bits }) },
-  { weight: 3, arbitrary: fc.record({ kind: fc.constant('deliver' as const), which: fc.nat(1000), again: fc.boolean() }) },
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      kind: fc.constantFrom('write' as const, 'remove' as const, 'clear' as const, 'overwrite' as const),
+      who,
+      fields: fc.integer({ min: 0, max: 7 }),
+      lost: bits,
+      late: bits,
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      kind: fc.constant('stale' as const),
+      who,
+      snapshot: fc.integer({ min: 0, max: 3 }),
+      lost: bits,
+      late: bits,
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({ kind: fc.constant('deliver' as const), which: fc.nat(1000), again: fc.boolean() }),
+  },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('join' as const), who, other: who }) },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constantFrom('snapshot' as const, 'crash' as const, 'handover' as const), who }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ kind: fc.constantFrom('snapshot' as const, 'crash' as const, 'handover' as const), who }),
+  },
 );
 
 const name = (field: string, actor: number, hlc: number) => `${field}@${actor}:${hlc}`;
-const live = (s: KeyState) => [...s.entries()].map((e) => name(e.field, e.actor, e.hlc)).sort().join(' ');
+const live = (s: KeyState) =>
+  [...s.entries()]
+    .map((e) => name(e.field, e.actor, e.hlc))
+    .sort()
+    .join(' ');
 
 /** Through bytes and back, as every event travels. */
 function wire(event: KeyEvent): KeyEvent {
@@ -60,9 +96,14 @@ class History {
       case 'clear':
       case 'overwrite': {
         const picked = FIELDS.filter((_, i) => s.fields & (1 << i));
-        const fields = s.kind === 'write' ? (picked.length > 0 ? picked : ['sf']) : s.kind === 'overwrite' ? ['sf'] : [];
+        const fields =
+          s.kind === 'write' ? (picked.length > 0 ? picked : ['sf']) : s.kind === 'overwrite' ? ['sf'] : [];
         const whole = s.kind === 'clear' || s.kind === 'overwrite';
-        this.spread(r, r.write(fields, `v${this.events.length}`, { clear: whole, remove: s.kind === 'remove' ? picked : [] }), s);
+        this.spread(
+          r,
+          r.write(fields, `v${this.events.length}`, { clear: whole, remove: s.kind === 'remove' ? picked : [] }),
+          s,
+        );
         return;
       }
       case 'stale':
@@ -124,7 +165,8 @@ class History {
   private check(): void {
     for (const x of this.replicas) {
       for (const y of this.replicas) {
-        if (x.state.context.equals(y.state.context)) assert.equal(live(x.state), live(y.state), 'same context, other state');
+        if (x.state.context.equals(y.state.context))
+          assert.equal(live(x.state), live(y.state), 'same context, other state');
       }
     }
   }
@@ -139,7 +181,8 @@ class History {
     for (const e of this.events) {
       for (const r of [...e.removes, ...e.coversGone]) removed.add(name(r.field, r.actor, r.hlc));
       if (e.covers !== null) {
-        for (const o of this.events) if (e.covers.has(o.actor, o.to)) for (const a of o.adds) removed.add(name(a.field, o.actor, o.to));
+        for (const o of this.events)
+          if (e.covers.has(o.actor, o.to)) for (const a of o.adds) removed.add(name(a.field, o.actor, o.to));
       }
     }
     return this.events

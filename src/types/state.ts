@@ -9,9 +9,10 @@
  * The first character of a field says what kind of entry it is (`types/kinds`). A payload is up to three values:
  * bytes, a number and a short string; what they mean is the kind's business.
  */
+
+import { crc32 } from 'node:zlib';
 import { type ByteReader, ByteWriter, TruncatedError } from '../base/bytes.ts';
 import { addHash, spread52, subtractHash } from '../base/hash.ts';
-import { crc32 } from 'node:zlib';
 import { ACTOR_BYTES, actorName, actorNumber, compareActors } from '../causality/actors.ts';
 import { Context } from '../causality/context.ts';
 
@@ -201,12 +202,19 @@ export class KeyState {
 
   join(other: KeyState): void {
     for (const e of [...this.entries()]) {
-      if (other.find(e.field, e.actor, e.hlc) === null && (other.context.has(e.actor, e.hlc) || other.remembersRemoval(e))) {
+      if (
+        other.find(e.field, e.actor, e.hlc) === null &&
+        (other.context.has(e.actor, e.hlc) || other.remembersRemoval(e))
+      ) {
         this.delete(e);
       }
     }
     for (const e of other.entries()) {
-      if (this.find(e.field, e.actor, e.hlc) === null && !this.context.has(e.actor, e.hlc) && !this.remembersRemoval(e)) {
+      if (
+        this.find(e.field, e.actor, e.hlc) === null &&
+        !this.context.has(e.actor, e.hlc) &&
+        !this.remembersRemoval(e)
+      ) {
         this.insert(new Entry(e.field, e.actor, e.hlc, e.data, e.num, e.aux));
       }
     }

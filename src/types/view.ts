@@ -1,11 +1,12 @@
 /**
  * What a state shows to Redis's commands: its type, its value where that is one string, and its deadline.
  */
-import { NONE, STRING, typeOfField } from './kinds.ts';
-import { hasChunks, overlayChunks, shownChunks } from './chunks.ts';
-import { counterValue } from './increment.ts';
-import { keyDeadline } from './deadline.ts';
+
 import { laterDot } from '../causality/dot.ts';
+import { hasChunks, overlayChunks, shownChunks } from './chunks.ts';
+import { keyDeadline } from './deadline.ts';
+import { counterValue } from './increment.ts';
+import { NONE, STRING, typeOfField } from './kinds.ts';
 import { shownSibling } from './register.ts';
 import type { Entry, KeyState } from './state.ts';
 
@@ -32,7 +33,8 @@ export function shownType(state: KeyState): number {
 
 export function viewOf(state: KeyState, now: number): View {
   const type = shownType(state);
-  if (type !== STRING) return { type, value: null, bytes: null, deadline: keyDeadline(state, null)?.num ?? 0, overflow: false };
+  if (type !== STRING)
+    return { type, value: null, bytes: null, deadline: keyDeadline(state, null)?.num ?? 0, overflow: false };
   const register = shownSibling(state, now);
   const deadline = keyDeadline(state, register)?.num ?? register?.num ?? 0;
   const counter = counterValue(state, register?.data ?? null);
