@@ -102,15 +102,20 @@ export class Ledger {
       this.oldestLostMs = Math.max(this.oldestLostMs, died - acknowledged);
       if (acknowledged <= cutoff) missing.push(`${what}, acknowledged ${(died - acknowledged).toFixed(1)} ms before`);
     };
-    await sendAll(client, [...this.keys], ([key]) => ['GET', key], ([key, acknowledged], value) => {
-      if (value === null) {
-        lost(key, acknowledged);
-        this.keys.delete(key);
-        return;
-      }
-      assert.equal(value, valueOf(key), `a wrong value of ${key}`);
-      this.keys.set(key, Math.min(acknowledged, died));
-    });
+    await sendAll(
+      client,
+      [...this.keys],
+      ([key]) => ['GET', key],
+      ([key, acknowledged], value) => {
+        if (value === null) {
+          lost(key, acknowledged);
+          this.keys.delete(key);
+          return;
+        }
+        assert.equal(value, valueOf(key), `a wrong value of ${key}`);
+        this.keys.set(key, Math.min(acknowledged, died));
+      },
+    );
     for (const [key, t] of this.counters) {
       const found = Number((await client.call('GET', key)).split('\r\n')[1] ?? 0) || 0;
       this.settle(key, t, found, t.acks, lost);
@@ -119,22 +124,31 @@ export class Ledger {
       const found = Number((await client.call('GET', key)).split('\r\n')[1] ?? 0) || 0;
       this.settle(key, t, found, t.acks, lost);
     }
-    await sendAll(client, [...this.siblings], ([key]) => ['DGET', key], ([key, known], reply) => {
-      const parsed = parseReply(reply!);
-      assert.ok('items' in parsed && parsed.items?.length === 2, reply!);
-      const list = parsed.items[1];
-      const found = new Set('items' in list ? (list.items ?? []).map(textOf) : []);
-      for (const value of found) assert.ok(known.has(value), `${key} shows ${value}, which was never written`);
-      for (const [value, acknowledged] of known) {
-        if (found.has(value)) known.set(value, Math.min(acknowledged, died));
-        else {
-          lost(`${key} ${value}`, acknowledged);
-          known.delete(value);
+    await sendAll(
+      client,
+      [...this.siblings],
+      ([key]) => ['DGET', key],
+      ([key, known], reply) => {
+        const parsed = parseReply(reply!);
+        assert.ok('items' in parsed && parsed.items?.length === 2, reply!);
+        const list = parsed.items[1];
+        const found = new Set('items' in list ? (list.items ?? []).map(textOf) : []);
+        for (const value of found) assert.ok(known.has(value), `${key} shows ${value}, which was never written`);
+        for (const [value, acknowledged] of known) {
+          if (found.has(value)) known.set(value, Math.min(acknowledged, died));
+          else {
+            lost(`${key} ${value}`, acknowledged);
+            known.delete(value);
+          }
         }
-      }
-    });
+      },
+    );
     client.close();
-    assert.equal(missing.length, 0, `${missing.length} acknowledged writes are gone:\n${missing.slice(0, 10).join('\n')}`);
+    assert.equal(
+      missing.length,
+      0,
+      `${missing.length} acknowledged writes are gone:\n${missing.slice(0, 10).join('\n')}`,
+    );
   }
 
   private settle(

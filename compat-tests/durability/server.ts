@@ -119,7 +119,10 @@ export async function start(directory: string, ...directives: string[]): Promise
 }
 
 /** A server that is expected not to start: its exit code and what it said. */
-export async function refused(directory: string, ...directives: string[]): Promise<{ code: number | null; output: string }> {
+export async function refused(
+  directory: string,
+  ...directives: string[]
+): Promise<{ code: number | null; output: string }> {
   const server = await launch(directory, ...directives);
   const killer = setTimeout(() => server.child.kill('SIGKILL'), START_TIMEOUT_MS);
   const code = await server.ended;

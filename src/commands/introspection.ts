@@ -359,29 +359,11 @@ const ANY_ORDER = ['nondeterministic_output_order'];
 const PER_COMMAND = 'O(N) where N is the number of commands to look up';
 const PER_ARGUMENT = 'O(N) where N is the number of arguments to the command';
 
-function sub(
-  name: string,
-  arity: number,
-  since: string,
-  syntax: string,
-  complexity: string,
-  summary: string,
-  handler: CommandSpec['handler'],
-  more: Partial<CommandSpec> = {},
-): CommandSpec {
-  return {
-    name,
-    arity,
-    flags: FLAGS,
-    categories: ['connection'],
-    summary,
-    since,
-    group: 'server',
-    complexity,
-    syntax,
-    handler,
-    ...more,
-  };
+/** A subcommand's entry; what is left out is the usual. */
+type Entry = Omit<CommandSpec, 'group' | 'categories' | 'complexity' | 'syntax' | 'flags'> & Partial<CommandSpec>;
+
+function sub(entry: Entry): CommandSpec {
+  return { flags: FLAGS, categories: ['connection'], group: 'server', complexity: 'O(1)', syntax: '', ...entry };
 }
 
 export const introspectionCommands: CommandSpec[] = [
@@ -398,53 +380,57 @@ export const introspectionCommands: CommandSpec[] = [
     tips: ANY_ORDER,
     handler: command,
     subcommands: [
-      sub('count', 2, '2.8.13', '', 'O(1)', 'Gives the number of commands.', count),
-      sub(
-        'docs',
-        -2,
-        '7.0.0',
-        '[command-name [command-name ...]]',
-        PER_COMMAND,
-        'Documents commands, all or some.',
-        docs,
-        {
-          tips: ANY_ORDER,
-        },
-      ),
-      sub('getkeys', -4, '2.8.13', 'command [arg [arg ...]]', PER_ARGUMENT, 'Finds the keys in a request.', getkeys),
-      sub(
-        'getkeysandflags',
-        -4,
-        '7.0.0',
-        'command [arg [arg ...]]',
-        PER_ARGUMENT,
-        'Finds the keys in a request and what is done to them.',
-        getkeysandflags,
-      ),
+      sub({ name: 'count', arity: 2, since: '2.8.13', summary: 'Gives the number of commands.', handler: count }),
+      sub({
+        name: 'docs',
+        arity: -2,
+        since: '7.0.0',
+        syntax: '[command-name [command-name ...]]',
+        complexity: PER_COMMAND,
+        summary: 'Documents commands, all or some.',
+        handler: docs,
+        tips: ANY_ORDER,
+      }),
+      sub({
+        name: 'getkeys',
+        arity: -4,
+        since: '2.8.13',
+        syntax: 'command [arg [arg ...]]',
+        complexity: PER_ARGUMENT,
+        summary: 'Finds the keys in a request.',
+        handler: getkeys,
+      }),
+      sub({
+        name: 'getkeysandflags',
+        arity: -4,
+        since: '7.0.0',
+        syntax: 'command [arg [arg ...]]',
+        complexity: PER_ARGUMENT,
+        summary: 'Finds the keys in a request and what is done to them.',
+        handler: getkeysandflags,
+      }),
       helpCommand('server', '5.0.0', ['connection']),
-      sub(
-        'info',
-        -2,
-        '2.8.13',
-        '[command-name [command-name ...]]',
-        PER_COMMAND,
-        'Describes commands, all or some.',
-        info,
-        {
-          tips: ANY_ORDER,
-          history: [['7.0.0', 'Without names it describes all commands.']],
-        },
-      ),
-      sub(
-        'list',
-        -2,
-        '7.0.0',
-        '[FILTERBY <MODULE module-name | ACLCAT category | PATTERN pattern>]',
-        'O(N) where N is the total number of Redis commands',
-        'Names all commands, or those that a filter picks.',
-        list,
-        { tips: ANY_ORDER },
-      ),
+      sub({
+        name: 'info',
+        arity: -2,
+        since: '2.8.13',
+        syntax: '[command-name [command-name ...]]',
+        complexity: PER_COMMAND,
+        summary: 'Describes commands, all or some.',
+        handler: info,
+        tips: ANY_ORDER,
+        history: [['7.0.0', 'Without names it describes all commands.']],
+      }),
+      sub({
+        name: 'list',
+        arity: -2,
+        since: '7.0.0',
+        syntax: '[FILTERBY <MODULE module-name | ACLCAT category | PATTERN pattern>]',
+        complexity: 'O(N) where N is the total number of Redis commands',
+        summary: 'Names all commands, or those that a filter picks.',
+        handler: list,
+        tips: ANY_ORDER,
+      }),
     ],
   },
 ];
