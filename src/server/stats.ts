@@ -169,13 +169,10 @@ export class Stats {
   commands = 0;
   netIn = 0;
   netOut = 0;
-  unexpectedErrorReplies = 0;
   totalErrorReplies = 0;
+  /** Reads from sockets, and writes to them. */
   readsProcessed = 0;
   writesProcessed = 0;
-  /** Clients closed because their buffers grew too large. */
-  queryBufferDisconnections = 0;
-  outputBufferDisconnections = 0;
   peakMemory = 0;
 
   // ------------------------------------------------------------------ settings, kept up to date from the configuration
@@ -325,9 +322,8 @@ export class Stats {
 
   reset(commands: Iterable<CommandStat>): void {
     this.connectionsReceived = this.connectionsRejected = this.commands = this.netIn = this.netOut = 0;
-    this.unexpectedErrorReplies = this.totalErrorReplies = 0;
+    this.totalErrorReplies = 0;
     this.readsProcessed = this.writesProcessed = 0;
-    this.queryBufferDisconnections = this.outputBufferDisconnections = 0;
     this.operations.restart();
     this.input.restart();
     this.output.restart();
