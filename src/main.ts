@@ -8,7 +8,7 @@ import { COMMANDS } from './commands/index.ts';
 import { CommandTable } from './commands/table.ts';
 import { openLog } from './platform/log.ts';
 import { SqliteEngine } from './platform/sqlite.ts';
-import { systemClock, systemHost, systemRandom, systemTimers } from './platform/system.ts';
+import { keepHeapTight, systemClock, systemHost, systemRandom, systemTimers } from './platform/system.ts';
 import { TcpTransport } from './platform/tcp.ts';
 import type { SyncPolicy } from './ports/engine.ts';
 import { Config, parseArguments, parseConfigText } from './server/config.ts';
@@ -17,6 +17,8 @@ import { VERSION } from './server/version.ts';
 import { Store } from './store/store.ts';
 
 const MB = 1024 * 1024;
+/** With a `maxmemory` below this many bytes the heap is kept near what is live. */
+const TIGHT_BELOW = 1024 * MB;
 
 const USAGE = `Usage: gramme-server [/path/to/gramme.conf] [--directive value ...]
        gramme-server -v | --version
@@ -45,7 +47,11 @@ export async function main(argv: string[]): Promise<number> {
     const settings =
       args.file === null ? [] : parseConfigText(read(args.file === '-' ? '/dev/stdin' : args.file), read, args.file);
     config = new Config([...settings, ...args.settings]);
-    if (args.file !== null && args.file !== '-') config.file = path.resolve(args.file);
+    if (args.file !== null && args.file !== '-') {
+      const file = path.resolve(args.file);
+      config.file = file;
+      config.rewriteFile = (change) => rewrite(file, change);
+    }
   } catch (error) {
     process.stderr.write(`gramme-server: ${error instanceof Error ? error.message : String(error)}\n`);
     return 1;
@@ -66,11 +72,20 @@ export async function main(argv: string[]): Promise<number> {
   }
 }
 
+/** CONFIG REWRITE: the whole new file beside the old one, then in its place, so that no crash leaves half of it. */
+async function rewrite(file: string, change: (oldText: string) => string): Promise<void> {
+  const text = change(fs.existsSync(file) ? fs.readFileSync(file, 'utf8') : '');
+  const beside = `${file}.${process.pid}.tmp`;
+  fs.writeFileSync(beside, text);
+  fs.renameSync(beside, file);
+}
+
 async function serve(config: Config, log: ReturnType<typeof openLog>): Promise<number> {
   const directory = path.resolve(config.get('dir'));
   const limit = config.num('maxmemory');
   // the fold writes best with much of the tree in cache; a small maxmemory means a small server
-  const cacheBytes = limit === 0 ? 128 * MB : Math.min(128 * MB, Math.max(8 * MB, limit / 2));
+  const cacheBytes = limit === 0 ? 128 * MB : Math.min(128 * MB, Math.max(8 * MB, limit / 4));
+  if (limit > 0 && limit < TIGHT_BELOW) keepHeapTight();
   const store = await Store.open({
     engine: new SqliteEngine({ directory, log, cacheBytes }),
     clock: systemClock,

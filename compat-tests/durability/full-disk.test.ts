@@ -7,9 +7,11 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { after, test } from 'node:test';
 import { info, Pipeline, sendAll, text } from './pipeline.ts';
-import { launch, type Server, sleep, start } from './server.ts';
+import { killLeftovers, launch, type Server, sleep, start } from './server.ts';
+
+after(killLeftovers);
 
 const DISK_MB = 160;
 /** What is written before the disk is full goes to journal and rows, and to the logs of both: four times its size. */
@@ -61,17 +63,15 @@ async function fill(server: Server, acknowledged: Set<string>): Promise<string> 
 }
 
 async function allThere(server: Server, acknowledged: Set<string>): Promise<void> {
-  const client = await Pipeline.connect(server.port);
   const wrong: string[] = [];
   await sendAll(
-    client,
+    server.port,
     acknowledged,
     (key) => ['GET', key],
     (key, value) => {
       if (value !== VALUE + key) wrong.push(`${key}: ${value?.slice(0, 60)}`);
     },
   );
-  client.close();
   assert.deepEqual(wrong.slice(0, 5), [], `${wrong.length} of ${acknowledged.size} acknowledged writes`);
 }
 

@@ -3,10 +3,12 @@
  * when it is older than 50 ms under `everysec`; and nothing is ever there that was not written.
  */
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { after, test } from 'node:test';
 import { Ledger } from './ledger.ts';
 import { info, Pipeline } from './pipeline.ts';
-import { freshDirectory, removeDirectory, sleep, start } from './server.ts';
+import { freshDirectory, killLeftovers, removeDirectory, sleep, start } from './server.ts';
+
+after(killLeftovers);
 
 const ROUNDS = 4;
 const CONNECTIONS = 4;

@@ -10,7 +10,7 @@ const SIBLINGS_PER_KEY = 20;
 const DEPTH = 40;
 
 /** The value of a key that is written once: recognisable, and of varying length. */
-export function valueOf(key: string): string {
+export function contentOf(key: string): string {
   const n = Number(/\d+$/.exec(key)?.[0] ?? 0);
   return `<${key}>${'.'.repeat((n * 7) % 150)}`;
 }
@@ -38,8 +38,11 @@ export class Ledger {
     return [...this.keys.values()].filter((at) => at < Infinity).length;
   }
 
-  /** Writes on one connection until it breaks or `running` says no. Replies that are errors stop the test. */
-  async load(port: number, name: string, running: () => boolean): Promise<void> {
+  /**
+   * Writes on one connection until it breaks or `running` says no, resting for `restMs` after every few writes.
+   * Replies that are errors stop the test.
+   */
+  async load(port: number, name: string, running: () => boolean, restMs = 0): Promise<void> {
     const client = await Pipeline.connect(port);
     const tally = (map: typeof this.counters, key: string) => {
       let t = map.get(key);
@@ -51,6 +54,7 @@ export class Ledger {
     while (running() && !client.closed) {
       await client.room(DEPTH);
       const n = this.serial++;
+      if (restMs > 0 && n % DEPTH === 0) await new Promise((resolve) => setTimeout(resolve, restMs));
       if (n % 10 === 3) {
         counter.sent++;
         client.send(['INCR', `counter:${name}`], (reply) => {
@@ -79,7 +83,7 @@ export class Ledger {
       } else {
         const key = `key:${name}:${n}`;
         this.keys.set(key, Infinity);
-        client.send(['SET', key, valueOf(key)], (reply) => {
+        client.send(['SET', key, contentOf(key)], (reply) => {
           if (reply === null) return;
           assert.equal(reply, '+OK\r\n');
           this.keys.set(key, performance.now());
@@ -103,7 +107,7 @@ export class Ledger {
       if (acknowledged <= cutoff) missing.push(`${what}, acknowledged ${(died - acknowledged).toFixed(1)} ms before`);
     };
     await sendAll(
-      client,
+      port,
       [...this.keys],
       ([key]) => ['GET', key],
       ([key, acknowledged], value) => {
@@ -112,7 +116,7 @@ export class Ledger {
           this.keys.delete(key);
           return;
         }
-        assert.equal(value, valueOf(key), `a wrong value of ${key}`);
+        assert.equal(value, contentOf(key), `a wrong value of ${key}`);
         this.keys.set(key, Math.min(acknowledged, died));
       },
     );
@@ -125,7 +129,7 @@ export class Ledger {
       this.settle(key, t, found, t.acks, lost);
     }
     await sendAll(
-      client,
+      port,
       [...this.siblings],
       ([key]) => ['DGET', key],
       ([key, known], reply) => {

@@ -119,19 +119,30 @@ export function text(reply: string): string | null {
   return reply[0] === '+' || reply[0] === ':' ? reply.slice(1, -2) : reply;
 }
 
-/** Sends many commands with so many under way; `each` gets every reply's text. */
+const CONNECTIONS = 8;
+
+/** Sends many commands over several connections; `each` gets every reply's text. */
 export async function sendAll<T>(
-  client: Pipeline,
+  port: number,
   items: Iterable<T>,
   command: (item: T) => readonly (string | Buffer)[],
   each: (item: T, reply: string | null) => void,
-  depth = 500,
+  depth = 100,
 ): Promise<void> {
-  for (const item of items) {
-    await client.room(depth);
-    client.send(command(item), (reply) => each(item, reply === null ? null : text(reply)));
-  }
-  await client.drained();
+  const clients = await Promise.all(Array.from({ length: CONNECTIONS }, () => Pipeline.connect(port)));
+  // they share one iterator: whoever has room takes the next
+  const shared = items[Symbol.iterator]();
+  await Promise.all(
+    clients.map(async (client) => {
+      for (let next = shared.next(); !next.done; next = shared.next()) {
+        const item = next.value;
+        client.send(command(item), (reply) => each(item, reply === null ? null : text(reply)));
+        await client.room(depth);
+      }
+      await client.drained();
+      client.close();
+    }),
+  );
 }
 
 /** Fields of INFO by name. */

@@ -23,6 +23,14 @@ process.once('exit', () => {
 // a test that is told to end cleans up as well
 for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => process.exit(1));
 
+/** For `after`: a test that failed half-way leaves servers, and they would keep its file from ending. */
+export async function killLeftovers(): Promise<void> {
+  for (const child of running) {
+    child.kill('SIGKILL');
+    await new Promise((resolve) => child.once('exit', resolve));
+  }
+}
+
 /** A directory that goes away with the test. */
 export function freshDirectory(prefix = 'gramme-durability-'): string {
   const directory = mkdtempSync(join(tmpdir(), prefix));
@@ -98,10 +106,13 @@ export class Server {
     return code;
   }
 
-  /** Resident memory, in bytes. */
+  /** Resident memory, in bytes; 0 once it has ended. */
   rss(): number {
-    const pages = readFileSync(`/proc/${this.pid}/statm`, 'latin1').split(' ')[1];
-    return Number(pages) * 4096;
+    try {
+      return Number(readFileSync(`/proc/${this.pid}/statm`, 'latin1').split(' ')[1]) * 4096;
+    } catch {
+      return 0;
+    }
   }
 }
 

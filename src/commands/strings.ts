@@ -418,7 +418,6 @@ export const stringCommands: CommandSpec[] = [
     group: 'string',
     complexity: 'O(1)',
     syntax: 'key value',
-    deprecated: { since: '2.6.12', replacedBy: '`SET` with the `NX` argument' },
     handler: setnx,
   },
   {
@@ -432,7 +431,6 @@ export const stringCommands: CommandSpec[] = [
     group: 'string',
     complexity: 'O(1)',
     syntax: 'key seconds value',
-    deprecated: { since: '2.6.12', replacedBy: '`SET` with the `EX` argument' },
     handler: setWithDeadline(true, 'setex'),
   },
   {
@@ -446,7 +444,6 @@ export const stringCommands: CommandSpec[] = [
     group: 'string',
     complexity: 'O(1)',
     syntax: 'key milliseconds value',
-    deprecated: { since: '2.6.12', replacedBy: '`SET` with the `PX` argument' },
     handler: setWithDeadline(false, 'psetex'),
   },
   {
@@ -460,7 +457,7 @@ export const stringCommands: CommandSpec[] = [
     group: 'string',
     complexity: 'O(1)',
     syntax: 'key value',
-    deprecated: { since: '6.2.0', replacedBy: '`SET` with the `GET` argument' },
+    deprecated: { since: '6.2.0', replacedBy: '`SET` with the `!GET` argument' },
     handler: getset,
   },
   {
@@ -666,7 +663,7 @@ export const stringCommands: CommandSpec[] = [
     since: '2.6.0',
     group: 'string',
     complexity: 'O(1)',
-    syntax: 'key increment',
+    syntax: 'key increment:double',
     handler: incrbyfloat,
   },
 ];

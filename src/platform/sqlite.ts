@@ -388,6 +388,16 @@ export class SqliteEngine implements Engine {
     return rows.map((r) => this.keyRow(r));
   }
 
+  async keyNames(db: number, from: number, to: number): Promise<string[]> {
+    const rows = await this.reader.all<{ key: Buffer }>(
+      'SELECT key FROM keys WHERE db = ? AND pos >= ? AND pos < ?',
+      db,
+      from,
+      to,
+    );
+    return rows.map((r) => r.key.latin1Slice());
+  }
+
   async entries(db: number, pos: number, key: string): Promise<EntryRow[]> {
     const rows = await this.reader.all<{ field: Buffer; actor: Buffer; hlc: number; payload: Buffer }>(
       'SELECT field, actor, hlc, payload FROM entries WHERE db = ? AND pos = ? AND key = ?',

@@ -80,6 +80,8 @@ export interface Engine {
   load(places: number[]): Promise<KeyRow[]>;
   /** Rows of one database with from <= pos < to, in order, at most `limit`, never splitting keys that share a place. */
   range(db: number, from: number, to: number, limit: number): Promise<KeyRow[]>;
+  /** Names alone of the keys with from <= pos < to. */
+  keyNames(db: number, from: number, to: number): Promise<string[]>;
   entries(db: number, pos: number, key: string): Promise<EntryRow[]>;
   /** Keys with 0 < deadline <= until, at most `limit`. */
   due(until: number, limit: number): Promise<{ db: number; pos: number; key: string; deadline: number }[]>;

@@ -6,7 +6,7 @@
  * on disk, an asynchronous command, a pause) suspends its client, whose later input queues behind it.
  */
 import { NO_AUTH, READ_ONLY_DISK, ReplyError } from '../base/errors.ts';
-import { DEFAULT_MAX_BULK_BYTES, OUTPUT_PAUSE_BYTES } from '../base/limits.ts';
+import { MAX_STRING_BYTES, OUTPUT_PAUSE_BYTES } from '../base/limits.ts';
 import type { CommandContext } from '../commands/command.ts';
 import type { Command, CommandTable } from '../commands/table.ts';
 import type { Clock, Random, Timer, Timers } from '../ports/clock.ts';
@@ -122,6 +122,7 @@ export class GrammeServer implements Server, CommandContext {
       this.output.wake();
     };
     this.store.journal.onFailure = () => this.output.abandon();
+    this.store.journal.onSynced = (ms) => this.stats.latency('journal-fsync', ms);
     this.store.fold.onProgress = () => this.checkLoad();
     this.store.fold.commands = () => this.stats.commands;
     this.argv = this.parsed;
@@ -190,7 +191,7 @@ export class GrammeServer implements Server, CommandContext {
     const client = new Client(this.nextClientId++, connection, this.clock.now());
     client.authenticated = this.config.get('requirepass') === '';
     client.parser.authenticated = client.authenticated;
-    client.parser.maxBulkBytes = Math.min(this.config.num('proto-max-bulk-len'), DEFAULT_MAX_BULK_BYTES);
+    client.parser.maxBulkBytes = Math.min(this.config.num('proto-max-bulk-len'), MAX_STRING_BYTES);
     this.clients.set(client.id, client);
     if (this.throttled) connection.pause();
     connection.handler = {
@@ -619,6 +620,10 @@ export class GrammeServer implements Server, CommandContext {
       const heap = this.host.heapLimitBytes() * 0.5;
       const asked = config.num('maxmemory');
       store.setMemoryLimit(asked === 0 ? heap : Math.min(asked, heap));
+    });
+    follow('proto-max-bulk-len', () => {
+      const bytes = Math.min(config.num('proto-max-bulk-len'), MAX_STRING_BYTES);
+      for (const client of this.clients.values()) client.parser.maxBulkBytes = bytes;
     });
     config.onChange('appendfsync', () => void store.journal.setPolicy(config.get('appendfsync') as SyncPolicy));
     config.onChange('requirepass', () => {

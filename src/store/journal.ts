@@ -8,7 +8,7 @@
  */
 import { ByteWriter } from '../base/bytes.ts';
 import { JOURNAL_BATCH_BYTES, JOURNAL_FLUSH_MS, JOURNAL_SYNC_MS } from '../base/limits.ts';
-import type { Timer, Timers } from '../ports/clock.ts';
+import type { Clock, Timer, Timers } from '../ports/clock.ts';
 import type { Engine, SyncPolicy } from '../ports/engine.ts';
 import type { Log } from '../ports/log.ts';
 
@@ -29,6 +29,8 @@ export class Journal {
   onCommitted: (upTo: number) => void = () => {};
   onFailure: (upTo: number, why: string) => void = () => {};
   onRecovered: () => void = () => {};
+  /** Told how many ms an fsync took. */
+  onSynced: (ms: number) => void = () => {};
   /** fsyncs that took place, and the last one's ms, for INFO and LATENCY. */
   syncs = 0;
 
@@ -40,13 +42,15 @@ export class Journal {
   private timers: Timer[] = [];
   private waiters: { seq: number; resolve: () => void }[] = [];
   private readonly engine: Engine;
+  private readonly clock: Clock;
   private readonly schedule: Timers;
   private readonly log: Log;
   private syncing = false;
   private started = false;
 
-  constructor(engine: Engine, timers: Timers, log: Log, policy: SyncPolicy) {
+  constructor(engine: Engine, clock: Clock, timers: Timers, log: Log, policy: SyncPolicy) {
     this.engine = engine;
+    this.clock = clock;
     this.schedule = timers;
     this.log = log;
     this.policy = policy;
@@ -140,9 +144,11 @@ export class Journal {
     if (this.syncing || !this.unsynced || (!force && this.policy !== 'everysec')) return;
     this.syncing = true;
     this.unsynced = false;
+    const started = this.clock.monotonic();
     try {
       await this.engine.syncJournal();
       this.syncs++;
+      this.onSynced(this.clock.monotonic() - started);
     } catch (error) {
       this.unsynced = true;
       this.log.error({ error: String(error) }, 'the journal could not be fsynced');

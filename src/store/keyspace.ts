@@ -23,6 +23,7 @@ import { alive, liveSiblings, shownSibling } from '../types/register.ts';
 import type { Addition, Entry, EntryRef, KeyEvent, KeyState } from '../types/state.ts';
 import { viewOf } from '../types/view.ts';
 import type { Journal } from './journal.ts';
+import type { KeyFilter } from './key-filter.ts';
 import {
   COUNTED,
   COUNTED_EXPIRES,
@@ -51,6 +52,8 @@ export class Shard {
   readonly map = new Map<string, StoredKey>();
   /** Every key of the partition that has a row is resident, so a key that isn't here does not exist. */
   complete: boolean;
+  /** Keys that may have a row though they are not here; null while nobody knows. */
+  filter: KeyFilter | null = null;
   /** Grows with each key that comes in: tells a scan that its sorted view is old. */
   additions = 0;
   /** Keys in order of place, made by the first scan that passes. */
@@ -58,6 +61,11 @@ export class Shard {
 
   constructor(complete: boolean) {
     this.complete = complete;
+  }
+
+  /** True when a key that isn't in `map` has no row either. */
+  lacks(key: string): boolean {
+    return this.complete || (this.filter !== null && !this.filter.has(key));
   }
 }
 
@@ -153,7 +161,7 @@ export class Keyspace {
       o.used = this.seconds;
       return o;
     }
-    if (shard.complete) return null;
+    if (shard.lacks(key)) return null;
     this.missing = { db, key, slot };
     throw MISS;
   }
@@ -161,7 +169,7 @@ export class Keyspace {
   /** True when `object` would not throw. */
   isResident(db: Database, key: string, slot: number): boolean {
     const shard = db.shards[slot >> this.shift];
-    return shard.complete || shard.map.has(key);
+    return shard.map.has(key) || shard.lacks(key);
   }
 
   /** A live key, or null. Counts a hit or a miss. Throws MISS. */
@@ -239,7 +247,7 @@ export class Keyspace {
     const shard = db.shards[slot >> this.shift];
     let o = shard.map.get(key);
     if (o === undefined) {
-      if (!shard.complete) {
+      if (!shard.lacks(key)) {
         this.missing = { db, key, slot };
         throw MISS;
       }
@@ -261,6 +269,8 @@ export class Keyspace {
   evict(db: Database, o: StoredKey): void {
     const shard = db.shards[o.slot >> this.shift];
     shard.map.delete(o.key);
+    // one without a row is gone altogether
+    if (o.flags & ROW_EXISTS) shard.filter?.add(o.key);
     shard.additions++;
     this.bytes -= o.cost;
     o.cost = 0;

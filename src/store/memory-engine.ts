@@ -119,6 +119,10 @@ export class MemoryEngine implements Engine {
     return rows.slice(0, end);
   }
 
+  async keyNames(db: number, from: number, to: number): Promise<string[]> {
+    return (await this.range(db, from, to, Number.MAX_SAFE_INTEGER)).map((row) => row.key);
+  }
+
   async entries(db: number, _pos: number, key: string): Promise<EntryRow[]> {
     return [...(this.tables.entries.get(`${db}:${key}`)?.values() ?? [])];
   }

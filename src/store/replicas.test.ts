@@ -86,7 +86,10 @@ const op: fc.Arbitrary<Op> = fc.oneof(
   },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('set' as const), who, to: fc.integer({ min: 0, max: 5 }) }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('del' as const), who }) },
-  { weight: 5, arbitrary: fc.record({ op: fc.constant('deliver' as const), which: fc.nat(1000), again: fc.boolean() }) },
+  {
+    weight: 5,
+    arbitrary: fc.record({ op: fc.constant('deliver' as const), which: fc.nat(1000), again: fc.boolean() }),
+  },
   { weight: 1, arbitrary: fc.constant({ op: 'tick' as const }) },
 );
 

@@ -9,9 +9,13 @@ import type { Log } from '../ports/log.ts';
 import { firstPositionOfSlot, positionOf, slotOfPosition } from '../ring/position.ts';
 import { SLOTS } from '../ring/slots.ts';
 import { NONE } from '../types/kinds.ts';
+import { KeyFilter } from './key-filter.ts';
 import type { Database, KeyPlace, Keyspace, Shard } from './keyspace.ts';
 import { COUNTED, COUNTED_EXPIRES, DIRTY, FOLDING, ROW_EXISTS, ROW_EXPIRES, ROW_LIVE, StoredKey } from './object.ts';
 import { decodeObject } from './rows.ts';
+
+/** More keys than this are not remembered as dropped without asking whether a read still cares. */
+const MAX_DROPPED = 100_000;
 
 interface Waiting {
   places: KeyPlace[];
@@ -30,9 +34,11 @@ export class Residency {
 
   private queue: Waiting[] = [];
   private scheduled = false;
-  /** Keys that left memory while a read was under way: what it read of them may be old. */
-  private dropped: Set<string> | null = null;
-  private reading = 0;
+  /** Keys that left memory while reads were under way, with the number of the newest read: older ones may have old rows. */
+  private readonly dropped = new Map<string, number>();
+  /** Reads under way, by number. */
+  private readonly reads = new Set<number>();
+  private lastRead = 0;
   private hand = 0;
   private handIterator: IterableIterator<StoredKey> | null = null;
   private idleSeconds = 64;
@@ -49,7 +55,7 @@ export class Residency {
     this.log = log;
     const evict = keys.evict.bind(keys);
     keys.evict = (db, o) => {
-      this.dropped?.add(`${o.db}:${o.key}`);
+      if (this.reads.size > 0) this.dropped.set(`${o.db}:${o.key}`, this.lastRead);
       evict(db, o);
     };
   }
@@ -83,14 +89,14 @@ export class Residency {
     try {
       if (wanted.size > 0) {
         this.loads += wanted.size;
-        await this.read(async () => {
+        await this.read(async (read) => {
           for (const row of await this.engine.load(flat)) {
             const name = `${row.db}:${row.key}`;
             if (!wanted.has(name)) continue;
-            await this.install(row);
+            await this.install(row, read);
             wanted.delete(name);
           }
-          for (const p of wanted.values()) this.installAbsent(p);
+          for (const p of wanted.values()) this.installAbsent(p, read);
         });
       }
       for (const w of queue) w.resolve();
@@ -99,23 +105,37 @@ export class Residency {
     }
   }
 
-  /** Runs a read; keys dropped meanwhile are not installed from it. */
-  private async read<T>(work: () => Promise<T>): Promise<T> {
-    this.reading++;
-    this.dropped ??= new Set();
+  /** Runs a read. Keys that are dropped while it is under way are not installed from it. */
+  private async read<T>(work: (read: number) => Promise<T>): Promise<T> {
+    const read = ++this.lastRead;
+    this.reads.add(read);
     try {
-      return await work();
+      return await work(read);
     } finally {
-      if (--this.reading === 0) this.dropped = null;
+      this.reads.delete(read);
+      if (this.reads.size === 0) this.dropped.clear();
+      else if (this.dropped.size > MAX_DROPPED) this.forgetDropped();
     }
   }
 
-  private async install(row: KeyRow): Promise<void> {
+  /** Drops what no read under way is older than. */
+  private forgetDropped(): void {
+    const oldest = Math.min(...this.reads);
+    for (const [name, at] of this.dropped) if (at < oldest) this.dropped.delete(name);
+  }
+
+  /** True when the key left memory after this read began. */
+  private isStale(name: string, read: number): boolean {
+    const at = this.dropped.get(name);
+    return at !== undefined && at >= read;
+  }
+
+  private async install(row: KeyRow, read: number): Promise<void> {
     const db = this.keys.databases[row.db];
     const slot = slotOfPosition(row.pos);
     const entries = row.spread ? await this.engine.entries(row.db, row.pos, row.key) : null;
     const shard = this.keys.shard(db, slot);
-    if (shard.map.has(row.key) || this.dropped!.has(`${row.db}:${row.key}`)) return;
+    if (shard.map.has(row.key) || this.isStale(`${row.db}:${row.key}`, read)) return;
     const o = new StoredKey(row.key, slot, row.db);
     try {
       decodeObject(this.keys, o, row.state, entries);
@@ -126,7 +146,7 @@ export class Residency {
     }
     if ((o.state?.context.highest() ?? o.to) <= db.floor) {
       // flushed; its row only waits to be cleared away
-      this.installAbsent({ db, key: row.key, slot });
+      this.installAbsent({ db, key: row.key, slot }, read);
       return;
     }
     o.used = this.keys.seconds;
@@ -139,9 +159,9 @@ export class Residency {
   }
 
   /** Remembers that a key has no row, until it is evicted like any other. */
-  private installAbsent(p: KeyPlace): void {
+  private installAbsent(p: KeyPlace, read: number): void {
     const shard = this.keys.shard(p.db, p.slot);
-    if (shard.complete || shard.map.has(p.key) || this.dropped!.has(`${p.db.index}:${p.key}`)) return;
+    if (shard.complete || shard.map.has(p.key) || this.isStale(`${p.db.index}:${p.key}`, read)) return;
     const o = new StoredKey(p.key, p.slot, p.db.index);
     o.used = this.keys.seconds;
     this.keys.adopt(shard, o);
@@ -157,23 +177,43 @@ export class Residency {
     const end = firstPositionOfSlot((partition + 1) * slots);
     let from = firstPositionOfSlot(partition * slots);
     const evictions = this.evictions;
-    await this.read(async () => {
+    await this.read(async (read) => {
       for (;;) {
         const rows = await this.engine.range(db.index, from, end, RANGE_PAGE_ROWS);
-        for (const row of rows) await this.install(row);
+        for (const row of rows) await this.install(row, read);
         if (rows.length < RANGE_PAGE_ROWS) break;
         from = rows[rows.length - 1].pos + 1;
       }
     });
     if (evictions !== this.evictions || db.shards[partition] !== shard) return db.shards[partition].complete;
     shard.complete = true;
+    shard.filter = null;
     return true;
+  }
+
+  /** Learns which keys of a partition have rows, where there is no room for the keys themselves. */
+  private async learnPartition(db: Database, partition: number): Promise<void> {
+    const shard = db.shards[partition];
+    if (shard.complete || shard.filter !== null) return;
+    const slots = SLOTS / this.keys.partitions;
+    const filter = new KeyFilter();
+    // a key that is folded and leaves while the names are read is in the keys dropped meanwhile
+    await this.read(async (read) => {
+      const from = firstPositionOfSlot(partition * slots);
+      const names = await this.engine.keyNames(db.index, from, firstPositionOfSlot((partition + 1) * slots));
+      for (const name of names) filter.add(name);
+      const prefix = `${db.index}:`;
+      for (const [name, at] of this.dropped)
+        if (at >= read && name.startsWith(prefix)) filter.add(name.slice(prefix.length));
+    });
+    if (db.shards[partition] === shard && !shard.complete) shard.filter = filter;
   }
 
   /** After a start: brings partitions in while there is room. */
   async warmUp(): Promise<void> {
     this.warming = true;
     let loaded = 0;
+    let partly = false;
     try {
       for (const db of this.keys.databases) {
         if (db.keys === 0) {
@@ -182,14 +222,23 @@ export class Residency {
           continue;
         }
         for (let p = 0; p < db.shards.length; p++) {
-          if (this.stopped || this.keys.bytes > this.limit * 0.7) return;
-          if (!db.shards[p].complete) {
-            await this.loadPartition(db, p);
-            loaded++;
+          if (this.stopped) return;
+          if (db.shards[p].complete) continue;
+          if (this.keys.bytes > this.limit * 0.7) {
+            await this.learnPartition(db, p);
+            partly = true;
+            continue;
           }
+          await this.loadPartition(db, p);
+          loaded++;
         }
       }
-      if (loaded > 0) this.log.info({ partitions: loaded, bytes: this.keys.bytes }, 'all keys are in memory');
+      if (loaded > 0 || partly) {
+        this.log.info(
+          { partitions: loaded, bytes: this.keys.bytes },
+          partly ? 'memory is warm' : 'all keys are in memory',
+        );
+      }
     } catch (error) {
       this.log.error({ error: String(error) }, 'warming up stopped');
     } finally {
@@ -230,7 +279,11 @@ export class Residency {
       const o = next.value;
       if (o.flags & (DIRTY | FOLDING)) continue;
       if (o.type !== NONE && this.keys.seconds - o.used < this.idleSeconds) continue;
-      shard.complete = false;
+      if (shard.complete) {
+        // from now on the filter says which keys have a row elsewhere: so far, none
+        shard.filter = new KeyFilter();
+        shard.complete = false;
+      }
       shard.sorted = null;
       this.evictions++;
       this.keys.evict(db, o);

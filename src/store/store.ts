@@ -74,7 +74,7 @@ export class Store {
     this.tokens = new TokenMint(identity.clusterId, identity.tokenKey);
     this.lease = lease;
     this.hlc = new HybridClock(clock, lease);
-    this.journal = new Journal(engine, timers, log, options.sync);
+    this.journal = new Journal(engine, clock, timers, log, options.sync);
     this.keys = new Keyspace({
       actor: actorNumber(Buffer.from(identity.actor, 'hex').latin1Slice()),
       clock: this.hlc,
