@@ -26,9 +26,7 @@ const CLUSTER = 'a Gramme node is always a cluster, if need be of one';
 
 export const KEPT_DIFFERENCES: readonly KeptDifference[] = [
   { family: 'strings', step: /^OBJECT ENCODING/, reason: ENCODING },
-  { family: 'counters', step: /^OBJECT ENCODING/, reason: ENCODING },
   { family: 'bits', step: /^OBJECT ENCODING/, reason: ENCODING },
-  { family: 'keys', step: /^OBJECT ENCODING/, reason: ENCODING },
   {
     family: 'strings',
     step: /^PEXPIRETIME/,

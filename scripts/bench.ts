@@ -33,6 +33,8 @@ const { values: flags } = parseArgs({
 const quick = flags.quick;
 const rounds = Number(flags.rounds ?? (quick ? 1 : 3));
 const sustainedSeconds = Number(flags.sustained ?? (quick ? 6 : 60));
+/** The part of the sustained run that buffers may hide. */
+const burstSeconds = Math.min(5, sustainedSeconds / 2);
 const coldMb = Number(flags['cold-mb'] ?? (quick ? 60 : 1000));
 const restartKeys = Number(flags.keys ?? (quick ? 50_000 : 1_000_000));
 const only = flags.only?.split(',') ?? null;
@@ -134,9 +136,11 @@ async function sustained(
     const seconds = () => (performance.now() - began) / 1000;
     const watch = setInterval(async () => {
       rss = Math.max(rss, server.rss());
-      if (atBurst === 0 && seconds() >= Math.min(5, sustainedSeconds / 2)) atBurst = done / seconds();
-      if (who === 'gramme')
-        backlog = Math.max(backlog, Number((await info(watcher, 'dynamo')).get('journal_backlog_bytes') ?? 0));
+      if (atBurst === 0 && seconds() >= burstSeconds) atBurst = done / seconds();
+      if (who === 'redis') return;
+      // the run may end while the question is under way
+      const fields = await info(watcher, 'dynamo').catch(() => new Map<string, string>());
+      backlog = Math.max(backlog, Number(fields.get('journal_backlog_bytes') ?? 0));
     }, 250);
     const clients = await Promise.all(Array.from({ length: 50 }, () => Pipeline.connect(server.port)));
     const value = 'x'.repeat(100);
@@ -173,7 +177,7 @@ async function sustainedRows(): Promise<void> {
     (ours.perSecond / theirs.perSecond).toFixed(2),
   );
   row(
-    'its first 5 seconds',
+    `its first ${burstSeconds} seconds`,
     `${thousands(ours.firstSeconds)}/s`,
     `${thousands(theirs.firstSeconds)}/s`,
     (ours.firstSeconds / theirs.firstSeconds).toFixed(2),

@@ -28,6 +28,8 @@ export function isPattern(s: string): boolean {
 
 /** Does the whole of `text` match? */
 export function globMatch(pattern: string, text: string, noCase = false): boolean {
+  // nothing matches only nothing: not even stars
+  if (text === '') return pattern === '';
   const plen = pattern.length;
   const tlen = text.length;
   let p = 0;

@@ -34,6 +34,15 @@ export function integer(argv: Argv, i: number): number {
   return Number(big);
 }
 
+/** Argument i as a 32-bit integer: database numbers. */
+export function integer32(argv: Argv, i: number): number {
+  const n = integer(argv, i);
+  if (n > 2147483647 || n < -2147483648) {
+    throw new ReplyError('ERR value is out of range, value must between -2147483648 and 2147483647');
+  }
+  return n;
+}
+
 export function integer64(argv: Argv, i: number): bigint {
   const big = parseInt64(argv.str(i));
   if (big === null) throw NOT_AN_INTEGER;

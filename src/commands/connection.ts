@@ -4,7 +4,7 @@
 import { ReplyError, SYNTAX_ERROR } from '../base/errors.ts';
 import { type Client, REPLY_ON } from '../server/client.ts';
 import { REDIS_VERSION } from '../server/version.ts';
-import { integer } from './args.ts';
+import { integer, integer32 } from './args.ts';
 import type { CommandContext, CommandSpec } from './command.ts';
 
 const WRONG_PASS = new ReplyError('WRONGPASS invalid username-password pair or user is disabled.');
@@ -119,7 +119,7 @@ function echo(c: CommandContext): void {
 }
 
 function select(c: CommandContext): void {
-  const index = integer(c.argv, 1);
+  const index = integer32(c.argv, 1);
   if (index < 0 || index >= c.keys.names.length) throw DB_RANGE;
   c.client.db = index;
   c.out.ok();

@@ -153,7 +153,7 @@ function info(c: CommandContext): void {
   out.array(argv.argc - 2);
   for (let i = 2; i < argv.argc; i++) {
     const spec = find(c, argv.str(i));
-    if (spec === undefined) out.nilArray();
+    if (spec === undefined) out.nil();
     else replyInfo(c, spec);
   }
 }

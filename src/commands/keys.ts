@@ -1,11 +1,11 @@
 /**
  * Keys of any type: existence, names, databases (https://redis.io/docs/latest/commands/?group=generic).
  */
-import { NO_SUCH_KEY, NOT_AN_INTEGER, ReplyError, SYNTAX_ERROR } from '../base/errors.ts';
+import { NO_SUCH_KEY, ReplyError, SYNTAX_ERROR } from '../base/errors.ts';
 import type { Database } from '../store/keyspace.ts';
 import { RAW, type StoredKey, TEXT } from '../store/object.ts';
 import { STRING, TYPE_NAMES } from '../types/kinds.ts';
-import { parseInt64 } from './args.ts';
+import { integer32, parseInt64 } from './args.ts';
 import type { CommandContext, CommandSpec, KeySpec } from './command.ts';
 
 const KEYS_RO: KeySpec[] = [{ flags: ['RO'], begin: 1, range: { last: -1, step: 1 } }];
@@ -66,13 +66,9 @@ function rename(onlyNew: boolean): (c: CommandContext) => void {
 
 /** Database number in argument i. */
 function databaseArgument(c: CommandContext, i: number): Database {
-  const n = parseInt64(c.argv.str(i));
-  if (n === null) throw NOT_AN_INTEGER;
-  if (n > 2147483647n || n < -2147483648n) {
-    throw new ReplyError('ERR value is out of range, value must between -2147483648 and 2147483647');
-  }
-  const db = c.keys.names[Number(n)];
-  if (n < 0n || db === undefined) throw DB_RANGE;
+  const n = integer32(c.argv, i);
+  const db = c.keys.names[n];
+  if (db === undefined) throw DB_RANGE;
   return db;
 }
 

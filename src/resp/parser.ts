@@ -204,7 +204,8 @@ export function splitInline(line: string): string[] | null {
   const n = line.length;
   for (;;) {
     while (i < n && isSpace(line.charCodeAt(i))) i++;
-    if (i >= n) return words;
+    // what reads the line as C does stops at a zero byte
+    if (i >= n || line[i] === '\0') return words;
     let word = '';
     let quote = '';
     for (;;) {
