@@ -4,7 +4,7 @@
 import { ReplyError, SYNTAX_ERROR } from '../base/errors.ts';
 import { type Client, REPLY_ON } from '../server/client.ts';
 import { REDIS_VERSION } from '../server/version.ts';
-import { integer, integer32 } from './args.ts';
+import { integer32 } from './args.ts';
 import type { CommandContext, CommandSpec } from './command.ts';
 
 const WRONG_PASS = new ReplyError('WRONGPASS invalid username-password pair or user is disabled.');
