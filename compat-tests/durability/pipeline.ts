@@ -13,6 +13,8 @@ const COMPACT_AT = 1024;
 
 export class Pipeline {
   closed = false;
+  /** What a reply's handler threw: it ends the connection, and whoever waits for it. */
+  private failure: { error: unknown } | null = null;
   private readonly socket: Socket;
   private waiting: OnReply[] = [];
   private head = 0;
@@ -47,7 +49,7 @@ export class Pipeline {
   /** Sends a command with whatever else is sent in this turn of the event loop. */
   send(args: readonly (string | Buffer)[], onReply: OnReply): void {
     if (this.closed) {
-      onReply(null);
+      this.tell(onReply, null);
       return;
     }
     this.waiting.push(onReply);
@@ -62,9 +64,10 @@ export class Pipeline {
     });
   }
 
-  /** Resolves when fewer than `limit` commands are waiting, or the connection is gone. */
+  /** Resolves when fewer than `limit` commands are waiting, or the connection is gone; rejects with what a handler threw. */
   async room(limit: number): Promise<void> {
     while (this.pending >= limit && !this.closed) await new Promise<void>((resolve) => this.wakeups.push(resolve));
+    if (this.failure !== null) throw this.failure.error;
   }
 
   /** Resolves when everything has been answered, or the connection is gone. */
@@ -82,11 +85,21 @@ export class Pipeline {
     if (!this.closed) this.socket.write(bytes);
   }
 
+  private tell(onReply: OnReply, reply: string | null): void {
+    if (this.failure !== null) return;
+    try {
+      onReply(reply);
+    } catch (error) {
+      this.failure = { error };
+      this.socket.destroy();
+    }
+  }
+
   private receive(chunk: Buffer): void {
     const bytes = this.rest.length === 0 ? chunk : Buffer.concat([this.rest, chunk]);
     let at = 0;
     for (let end = replyEnd(bytes, at); end !== -1; end = replyEnd(bytes, at)) {
-      this.waiting[this.head++](bytes.latin1Slice(at, end));
+      this.tell(this.waiting[this.head++], bytes.latin1Slice(at, end));
       at = end;
     }
     this.rest = bytes.subarray(at);
@@ -103,7 +116,7 @@ export class Pipeline {
     const left = this.waiting.slice(this.head);
     this.waiting = [];
     this.head = 0;
-    for (const onReply of left) onReply(null);
+    for (const onReply of left) this.tell(onReply, null);
     this.wake();
   }
 
@@ -132,15 +145,22 @@ export async function sendAll<T>(
   const clients = await Promise.all(Array.from({ length: CONNECTIONS }, () => Pipeline.connect(port)));
   // they share one iterator: whoever has room takes the next
   const shared = items[Symbol.iterator]();
+  let failed = false;
   await Promise.all(
     clients.map(async (client) => {
-      for (let next = shared.next(); !next.done; next = shared.next()) {
-        const item = next.value;
-        client.send(command(item), (reply) => each(item, reply === null ? null : text(reply)));
-        await client.room(depth);
+      try {
+        for (let next = shared.next(); !next.done && !failed; next = shared.next()) {
+          const item = next.value;
+          client.send(command(item), (reply) => each(item, reply === null ? null : text(reply)));
+          await client.room(depth);
+        }
+        await client.drained();
+      } catch (error) {
+        failed = true;
+        throw error;
+      } finally {
+        client.close();
       }
-      await client.drained();
-      client.close();
     }),
   );
 }

@@ -28,8 +28,8 @@ export function isPattern(s: string): boolean {
 
 /** Does the whole of `text` match? */
 export function globMatch(pattern: string, text: string, noCase = false): boolean {
-  // nothing matches only nothing: not even stars
-  if (text === '') return pattern === '';
+  // nothing is matched by nothing and by one star, not by several
+  if (text === '') return pattern === '' || pattern === '*';
   const plen = pattern.length;
   const tlen = text.length;
   let p = 0;

@@ -7,7 +7,7 @@
 import { NOT_AN_INTEGER, ReplyError, STRING_TOO_LONG, SYNTAX_ERROR } from '../base/errors.ts';
 import { MAX_STRING_BYTES } from '../base/limits.ts';
 import type { Argv } from '../resp/argv.ts';
-import type { StoredKey } from '../store/object.ts';
+import { RAW, type StoredKey } from '../store/object.ts';
 import { checkLength, integer, parseInt64 } from './args.ts';
 import type { CommandContext, CommandSpec, KeySpec } from './command.ts';
 
@@ -243,7 +243,7 @@ function bitop(c: CommandContext): void {
   if (length > MAX_STRING_BYTES) throw STRING_TOO_LONG;
   const result = combine(operation, sources.map(bytesOf));
   if (result.length > 0) {
-    keys.set(db, target, key, slot, result.latin1Slice(), 0);
+    keys.set(db, target, key, slot, result.latin1Slice(), 0).flags |= RAW;
     keys.notify?.(db, 'set', key, '$');
   } else if (target !== null) {
     keys.remove(db, target);

@@ -12,6 +12,7 @@ import sqlite3 from 'sqlite3';
 import { GrammeError } from '../base/errors.ts';
 import type { Engine, EntryRow, JournalRow, KeyRow, RowBatch, SyncPolicy } from '../ports/engine.ts';
 import type { Log } from '../ports/log.ts';
+import { findBadFrame } from './wal.ts';
 
 const SCHEMA_VERSION = 1;
 const DATA = 'data.db';
@@ -148,6 +149,7 @@ export class SqliteEngine implements Engine {
       throw new GrammeError('DATA_DIR', `can't use the data directory ${directory}: ${(error as Error).message}`);
     }
     this.lock();
+    for (const name of [NODE, JOURNAL, DATA]) this.inspectLog(name);
     await this.openFile(this.node, NODE, NODE_SCHEMA, 'FULL', 'EXCLUSIVE');
     await this.openFile(this.journal, JOURNAL, JOURNAL_SCHEMA, 'NORMAL', 'EXCLUSIVE');
     await this.openFile(this.data, DATA, DATA_SCHEMA, 'NORMAL', 'NORMAL');
@@ -158,6 +160,20 @@ export class SqliteEngine implements Engine {
     await this.reader.open('reader');
     await this.reader.exec(
       `PRAGMA query_only = 1; PRAGMA busy_timeout = 5000; PRAGMA cache_size = -${Math.ceil(this.options.cacheBytes / 4096)}; PRAGMA mmap_size = 0`,
+    );
+  }
+
+  /** A log that is damaged in its middle is copied aside and named; SQLite then goes on with what is before the damage. */
+  private inspectLog(name: string): void {
+    const file = path.join(this.options.directory, `${name}-wal`);
+    const bad = findBadFrame(file);
+    if (bad === null) return;
+    const aside = `${name}-wal.damaged-${stamp()}`;
+    fs.copyFileSync(file, path.join(this.options.directory, aside));
+    this.setAside.push(aside);
+    this.options.log.error(
+      { file: `${name}-wal`, copy: aside, frame: bad.frame, framesBehind: bad.behind },
+      'a write-ahead log is damaged: what is behind the damage can not be read, and acknowledged writes may be missing; a copy is kept',
     );
   }
 
@@ -212,8 +228,7 @@ export class SqliteEngine implements Engine {
   }
 
   private damaged(name: string, why: string): string {
-    const stamp = new Date().toISOString().replace(/[:.]/g, '-');
-    const aside = `${name}.damaged-${stamp}`;
+    const aside = `${name}.damaged-${stamp()}`;
     for (const suffix of ['', '-wal', '-shm']) {
       const from = path.join(this.options.directory, name + suffix);
       if (fs.existsSync(from)) fs.renameSync(from, path.join(this.options.directory, aside + suffix));
@@ -315,6 +330,7 @@ export class SqliteEngine implements Engine {
     };
     // sqlite3 runs a connection's statements one after another, in this order
     add(CLEAR_ENTRIES, batch.entryClears);
+    add(CLEAR_ENTRIES, batch.deletes);
     add(DELETE_KEYS, batch.deletes);
     add(DELETE_ENTRIES, batch.entryDeletes);
     add(PUT_ENTRIES, batch.entryPuts);
@@ -459,6 +475,10 @@ export class SqliteEngine implements Engine {
       }, 0);
     return { data: bytes(DATA), journal: bytes(JOURNAL) };
   }
+}
+
+function stamp(): string {
+  return new Date().toISOString().replace(/[:.]/g, '-');
 }
 
 function isRunning(pid: number): boolean {

@@ -144,6 +144,7 @@ export class RequestParser {
     if (found === expected) {
       argv.argc = found;
       this.expected = 0;
+      this.bulk = -1;
       this.at = 0;
       return at;
     }

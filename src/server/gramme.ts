@@ -167,6 +167,13 @@ export class GrammeServer implements Server, CommandContext {
     this.log.info({}, 'shutting down');
     for (const t of this.background) t.cancel();
     for (const l of this.listeners) void l.close();
+    // nothing new comes in, what was acknowledged goes to disk, and its replies go out
+    for (const client of this.clients.values()) {
+      client.waiting = true;
+      client.connection.pause();
+    }
+    this.output.flush();
+    await this.store.journal.flush();
     this.output.flush();
     await this.store.close();
     for (const client of this.clients.values()) client.connection.destroy();

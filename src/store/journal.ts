@@ -74,7 +74,8 @@ export class Journal {
    * Called at the end of each tick. Returns the batch that replies of this tick must wait for, 0 for none.
    */
   tickEnd(): number {
-    if (this.policy === 'always') {
+    // a disk that refuses is told of at once: nobody waits for it
+    if (this.policy === 'always' && this.failure === null) {
       if (this.inFlight === null && this.w.pos > 0) this.seal();
       if (this.w.pos > 0) return this.sealed + 1;
       return this.sealed > this.committed ? this.sealed : 0;

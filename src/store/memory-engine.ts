@@ -59,7 +59,10 @@ export class MemoryEngine implements Engine {
     const entry = (at: number[]) => `${text(at[4], at[5])}\0${text(at[6], 8)}\0${at[7]}`;
     steps.push(() => {
       for (const at of batch.entryClears) entries.delete(name(at));
-      for (const at of batch.deletes) keys.delete(name(at));
+      for (const at of batch.deletes) {
+        keys.delete(name(at));
+        entries.delete(name(at));
+      }
       for (const at of batch.entryDeletes) entries.get(name(at))?.delete(entry(at));
       for (const at of batch.entryPuts) {
         let rows = entries.get(name(at));

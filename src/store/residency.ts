@@ -23,6 +23,14 @@ interface Waiting {
   reject: (error: unknown) => void;
 }
 
+/** The row of a key can't be read back: its command fails, others go on. */
+class DamagedKeyError extends Error {
+  constructor(key: string) {
+    super(`the row of key ${JSON.stringify(key)} is damaged`);
+    this.name = 'DamagedKeyError';
+  }
+}
+
 export class Residency {
   /** Bytes that resident objects may take. */
   limit = Number.MAX_SAFE_INTEGER;
@@ -86,6 +94,7 @@ export class Residency {
         flat.push(p.db.index, positionOf(p.slot, p.key));
       }
     }
+    const damaged = new Set<string>();
     try {
       if (wanted.size > 0) {
         this.loads += wanted.size;
@@ -93,13 +102,17 @@ export class Residency {
           for (const row of await this.engine.load(flat)) {
             const name = `${row.db}:${row.key}`;
             if (!wanted.has(name)) continue;
-            await this.install(row, read);
+            if (!(await this.install(row, read))) damaged.add(name);
             wanted.delete(name);
           }
           for (const p of wanted.values()) this.installAbsent(p, read);
         });
       }
-      for (const w of queue) w.resolve();
+      for (const w of queue) {
+        const bad = damaged.size > 0 && w.places.find((p) => damaged.has(`${p.db.index}:${p.key}`));
+        if (bad) w.reject(new DamagedKeyError(bad.key));
+        else w.resolve();
+      }
     } catch (error) {
       for (const w of queue) w.reject(error);
     }
@@ -130,24 +143,24 @@ export class Residency {
     return at !== undefined && at >= read;
   }
 
-  private async install(row: KeyRow, read: number): Promise<void> {
+  private async install(row: KeyRow, read: number): Promise<boolean> {
     const db = this.keys.databases[row.db];
     const slot = slotOfPosition(row.pos);
     const entries = row.spread ? await this.engine.entries(row.db, row.pos, row.key) : null;
     const shard = this.keys.shard(db, slot);
-    if (shard.map.has(row.key) || this.isStale(`${row.db}:${row.key}`, read)) return;
+    if (shard.map.has(row.key) || this.isStale(`${row.db}:${row.key}`, read)) return true;
     const o = new StoredKey(row.key, slot, row.db);
     try {
       decodeObject(this.keys, o, row.state, entries);
     } catch (error) {
       this.damaged++;
       this.log.error({ key: row.key, db: row.db, error: String(error) }, 'the row of a key is damaged');
-      throw error;
+      return false;
     }
     if ((o.state?.context.highest() ?? o.to) <= db.floor) {
       // flushed; its row only waits to be cleared away
       this.installAbsent({ db, key: row.key, slot }, read);
-      return;
+      return true;
     }
     o.used = this.keys.seconds;
     o.flags |= ROW_EXISTS;
@@ -156,6 +169,7 @@ export class Residency {
       if (o.deadline !== 0) o.flags |= ROW_EXPIRES | COUNTED_EXPIRES;
     }
     this.keys.adopt(shard, o);
+    return true;
   }
 
   /** Remembers that a key has no row, until it is evicted like any other. */
@@ -177,15 +191,17 @@ export class Residency {
     const end = firstPositionOfSlot((partition + 1) * slots);
     let from = firstPositionOfSlot(partition * slots);
     const evictions = this.evictions;
+    let whole = true;
     await this.read(async (read) => {
       for (;;) {
         const rows = await this.engine.range(db.index, from, end, RANGE_PAGE_ROWS);
-        for (const row of rows) await this.install(row, read);
+        for (const row of rows) if (!(await this.install(row, read))) whole = false;
         if (rows.length < RANGE_PAGE_ROWS) break;
         from = rows[rows.length - 1].pos + 1;
       }
     });
-    if (evictions !== this.evictions || db.shards[partition] !== shard) return db.shards[partition].complete;
+    // a partition with damage in it is never complete: its damaged keys must not look absent
+    if (!whole || evictions !== this.evictions || db.shards[partition] !== shard) return db.shards[partition].complete;
     shard.complete = true;
     shard.filter = null;
     return true;

@@ -127,6 +127,15 @@ export class Store {
     const started = this.options.clock.monotonic();
     let lastSeq = 0;
     await this.engine.readJournal(async ({ seq, bytes }) => {
+      // batches are dropped only when rows hold them, so they follow one another from where the rows are
+      if (seq !== lastSeq + 1 && (lastSeq > 0 || seq > meta.swapsUpTo + 1)) {
+        const from = Math.max(lastSeq, meta.swapsUpTo) + 1;
+        this.options.log.error(
+          { from, to: seq - 1 },
+          'journal batches are missing: data.db or journal.db was damaged, or put here from elsewhere; acknowledged writes may be missing',
+        );
+        this.integrity = `journal batches ${from} to ${seq - 1} are missing`;
+      }
       lastSeq = seq;
       this.journal.found(seq, bytes.length);
       this.replayed.batches++;
@@ -195,7 +204,7 @@ export class Store {
     if (this.closed) return;
     try {
       const damage = await this.engine.verify();
-      this.integrity = damage ?? 'ok';
+      this.integrity = damage ?? this.integrity ?? 'ok';
       if (damage !== null)
         this.options.log.error({ damage }, 'the data file is damaged: restore a backup; reads of damaged keys fail');
     } catch (error) {
