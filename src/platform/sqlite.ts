@@ -324,19 +324,16 @@ export class SqliteEngine implements Engine {
   }
 
   async writeRows(batch: RowBatch): Promise<void> {
-    const work: Promise<void>[] = [];
-    const add = (sql: string, rows: number[][]) => {
-      if (rows.length > 0) work.push(this.data.run(sql, batch.bytes, JSON.stringify(rows)));
+    // one after another: the package may run prepared statements of one connection out of order
+    const write = async (sql: string, rows: number[][]) => {
+      if (rows.length > 0) await this.data.run(sql, batch.bytes, JSON.stringify(rows));
     };
-    // sqlite3 runs a connection's statements one after another, in this order
-    add(CLEAR_ENTRIES, batch.entryClears);
-    add(CLEAR_ENTRIES, batch.deletes);
-    add(DELETE_KEYS, batch.deletes);
-    add(DELETE_ENTRIES, batch.entryDeletes);
-    add(PUT_ENTRIES, batch.entryPuts);
-    add(PUT_KEYS, batch.puts);
-    const results = await Promise.allSettled(work);
-    for (const r of results) if (r.status === 'rejected') throw r.reason;
+    await write(CLEAR_ENTRIES, batch.entryClears);
+    await write(CLEAR_ENTRIES, batch.deletes);
+    await write(DELETE_KEYS, batch.deletes);
+    await write(DELETE_ENTRIES, batch.entryDeletes);
+    await write(PUT_ENTRIES, batch.entryPuts);
+    await write(PUT_KEYS, batch.puts);
   }
 
   async commitRows(meta: Record<string, Buffer>): Promise<void> {

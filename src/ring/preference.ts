@@ -4,7 +4,8 @@
  * The ring is walked from the partition's token. The next on the list is always the first node of the walk whose host
  * is on the list least often, and of those the one whose zone is: so distinct hosts first, then distinct zones. The
  * list names every member; the first N are the *home* replicas, those behind them take hinted writes when a home
- * replica fails (paper 4.6). Members that own no token come last and are never home.
+ * replica fails (paper 4.6). Where there are fewer tokens than members, the walk goes on over those that own none, from
+ * another one for each partition; members of weight 0 come last and are never home.
  */
 import type { Layout, Member } from './layout.ts';
 
@@ -15,24 +16,25 @@ export interface RingShape {
   readonly zoneOf: readonly number[];
   readonly hosts: number;
   readonly zones: number;
-  /** Members with tokens: only these can be home. */
-  readonly owning: readonly boolean[];
-  readonly owningMembers: number;
-  /** Hosts in a zone, and members on a host, counting only those with tokens. */
+  /** Members with a weight: only these can be home. */
+  readonly weighted: number;
+  /** Of these, the ones that own no token, because there are more members than tokens. */
+  readonly tokenless: readonly number[];
+  /** Hosts in a zone, and members on a host, counting only those with a weight. */
   readonly hostsInZone: readonly number[];
   readonly membersOnHost: readonly number[];
 }
 
-/** @param owning which members own tokens */
-export function ringShape(members: readonly Member[], owning: readonly boolean[]): RingShape {
+/** @param ownsTokens which members own tokens; one of weight 0 never does */
+export function ringShape(members: readonly Member[], ownsTokens: readonly boolean[]): RingShape {
   const hostNumbers = new Map<string, number>();
   const zoneNumbers = new Map<string, number>();
   const hostOf = members.map((m) => number(hostNumbers, m.host));
   const zoneOf = members.map((m) => number(zoneNumbers, m.zone));
   const hostsByZone = Array.from(zoneNumbers, () => new Set<number>());
   const membersOnHost = Array.from(hostNumbers, () => 0);
-  members.forEach((_, i) => {
-    if (!owning[i]) return;
+  members.forEach((m, i) => {
+    if (m.weight === 0) return;
     hostsByZone[zoneOf[i]].add(hostOf[i]);
     membersOnHost[hostOf[i]]++;
   });
@@ -42,8 +44,8 @@ export function ringShape(members: readonly Member[], owning: readonly boolean[]
     zoneOf,
     hosts: membersOnHost.filter((n) => n > 0).length,
     zones: hostsByZone.filter((s) => s.size > 0).length,
-    owning,
-    owningMembers: owning.filter(Boolean).length,
+    weighted: members.filter((m) => m.weight > 0).length,
+    tokenless: members.map((_, i) => i).filter((i) => members[i].weight > 0 && !ownsTokens[i]),
     hostsInZone: hostsByZone.map((s) => s.size),
     membersOnHost,
   };
@@ -114,8 +116,10 @@ export class RingWalk {
    */
   fill(owners: ArrayLike<number>, p: number, n: number, out: Int32Array, at: number, reach: number): number {
     const { shape, chosen } = this;
+    const { tokenless } = shape;
     const q = owners.length;
-    const wanted = Math.min(n, shape.owningMembers);
+    const wanted = Math.min(n, shape.weighted);
+    const length = Math.min(reach, q + tokenless.length);
     let looked = 0;
     let found = 0;
     for (; found < wanted; found++) {
@@ -123,8 +127,8 @@ export class RingWalk {
       let pick = -1;
       let pickRank = Number.MAX_SAFE_INTEGER;
       let i = 0;
-      for (; i < reach; i++) {
-        const member = owners[(p + i) % q];
+      for (; i < length; i++) {
+        const member = i < q ? owners[(p + i) % q] : tokenless[(p + i) % tokenless.length];
         if (member < 0 || chosen[member] === 1) continue;
         const rank = this.hostCount[shape.hostOf[member]] * RANK + this.zoneCount[shape.zoneOf[member]];
         if (rank < pickRank) {
@@ -133,7 +137,7 @@ export class RingWalk {
           if (rank <= best) break;
         }
       }
-      if (i + 1 > looked) looked = Math.min(i + 1, reach);
+      if (i + 1 > looked) looked = Math.min(i + 1, length);
       if (pick < 0) break;
       out[at + found] = pick;
       this.take(pick);
@@ -160,12 +164,14 @@ export class Preferences {
   private readonly shape: RingShape;
   private readonly walk: RingWalk;
   private readonly lists: (readonly number[] | undefined)[];
+  /** Home replicas by N: requests ask for the same few N again and again. */
+  private readonly homeLists = new Map<number, (readonly number[] | undefined)[]>();
 
   constructor(layout: Layout) {
     this.layout = layout;
-    const owning = layout.members.map(() => false);
-    for (const o of layout.owners) owning[o] = true;
-    this.shape = ringShape(layout.members, owning);
+    const ownsTokens = layout.members.map(() => false);
+    for (const o of layout.owners) ownsTokens[o] = true;
+    this.shape = ringShape(layout.members, ownsTokens);
     this.walk = new RingWalk(this.shape);
     this.lists = new Array(layout.partitions);
   }
@@ -174,19 +180,29 @@ export class Preferences {
   list(partition: number): readonly number[] {
     let list = this.lists[partition];
     if (list === undefined) {
-      const { owningMembers, members, owning } = this.shape;
-      const out = new Int32Array(owningMembers);
-      this.walk.fill(this.layout.owners, partition, owningMembers, out, 0, this.layout.partitions);
-      const all = Array.from(out);
-      for (let m = 0; m < members; m++) if (!owning[m]) all.push(m);
+      const all = this.walkFor(partition, this.shape.weighted);
+      this.layout.members.forEach((m, i) => {
+        if (m.weight === 0) all.push(i);
+      });
       this.lists[partition] = list = all;
     }
     return list;
   }
 
-  /** The home replicas: the first N of the list, fewer while fewer members own tokens. */
+  /** The home replicas: the first N of the list, fewer while there are fewer members with a weight. */
   homes(partition: number, n: number): readonly number[] {
-    return this.list(partition).slice(0, Math.min(n, this.shape.owningMembers));
+    let lists = this.homeLists.get(n);
+    if (lists === undefined) {
+      lists = new Array(this.layout.partitions);
+      this.homeLists.set(n, lists);
+    }
+    return (lists[partition] ??= this.walkFor(partition, this.replicas(n)));
+  }
+
+  private walkFor(partition: number, n: number): number[] {
+    const out = new Int32Array(n);
+    this.walk.fill(this.layout.owners, partition, n, out, 0, Number.MAX_SAFE_INTEGER);
+    return Array.from(out);
   }
 
   isHome(partition: number, n: number, member: number): boolean {
@@ -195,7 +211,7 @@ export class Preferences {
 
   /** How many of N home replicas there can be in this layout. */
   replicas(n: number): number {
-    return Math.min(n, this.shape.owningMembers);
+    return Math.min(n, this.shape.weighted);
   }
 
   /** Partitions whose home replicas include each member. */
