@@ -5,7 +5,7 @@
 /** Longest inline command, and the longest `*N` or `$N` header line, in bytes (Redis: PROTO_INLINE_MAX_SIZE). */
 export const MAX_INLINE_BYTES = 64 * 1024;
 
-/** Most arguments one command may have (Redis: 1024*1024 in 7.0 for authenticated clients, i.e. "invalid multibulk length" above). */
+/** Most arguments one command may have. Redis 7 takes up to 2^31 - 1; here a header must not promise more than this. */
 export const MAX_COMMAND_ARGS = 1024 * 1024;
 
 /** Most arguments, and longest argument in bytes, before a client has authenticated (Redis 7's own figures). */
@@ -54,7 +54,7 @@ export const FOLD_BUSY_COMMANDS = 4000;
 export const JOURNAL_LIMIT_BYTES = 384 * 1024 * 1024;
 /** Rows encoded in one slice of the fold before clients get their turn, and rows in one transaction. */
 export const FOLD_SLICE_ROWS = 512;
-export const FOLD_TRANSACTION_ROWS = 50_000;
+export const FOLD_TRANSACTION_ROWS = 25_000;
 /** Encoded bytes in one slice of the fold. */
 export const FOLD_SLICE_BYTES = 256 * 1024;
 
@@ -74,6 +74,9 @@ export const CLOCK_LEASE_MS = 20_000;
 
 /** Longest DGET token accepted, in characters. */
 export const MAX_TOKEN_CHARS = 1024 * 1024;
+
+/** When a key must be read from disk, so many of the commands behind it are looked at, and their keys read along. */
+export const PREFETCH_COMMANDS = 64;
 
 /** Keys read from disk in one page of a range scan. */
 export const RANGE_PAGE_ROWS = 2048;

@@ -126,8 +126,9 @@ export class SqliteEngine implements Engine {
   private readonly node: Handle;
   private readonly options: SqliteOptions;
   private readonly wal = new Map<string, number>();
-  private lockFd: number | null = null;
   private sync: SyncPolicy = 'everysec';
+  /** The directory is ours. */
+  private owner = false;
   /** Files that were found damaged and set aside, as an operator should be told. */
   readonly setAside: string[] = [];
 
@@ -148,9 +149,10 @@ export class SqliteEngine implements Engine {
     } catch (error) {
       throw new GrammeError('DATA_DIR', `can't use the data directory ${directory}: ${(error as Error).message}`);
     }
-    this.lock();
-    for (const name of [NODE, JOURNAL, DATA]) this.inspectLog(name);
     await this.openFile(this.node, NODE, NODE_SCHEMA, 'FULL', 'EXCLUSIVE');
+    fs.writeFileSync(path.join(directory, LOCK), String(process.pid));
+    this.owner = true;
+    for (const name of [JOURNAL, DATA]) this.inspectLog(name);
     await this.openFile(this.journal, JOURNAL, JOURNAL_SCHEMA, 'NORMAL', 'EXCLUSIVE');
     await this.openFile(this.data, DATA, DATA_SCHEMA, 'NORMAL', 'NORMAL');
     await this.data.exec(
@@ -177,26 +179,12 @@ export class SqliteEngine implements Engine {
     );
   }
 
-  /** One server a directory. The lock is a file with the owner's pid; a dead owner's is taken over. */
-  private lock(): void {
-    const file = path.join(this.options.directory, LOCK);
-    for (let attempt = 0; attempt < 2; attempt++) {
-      try {
-        this.lockFd = fs.openSync(file, 'wx');
-        fs.writeSync(this.lockFd, String(process.pid));
-        return;
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') {
-          throw new GrammeError('DATA_DIR', `can't lock ${file}: ${(error as Error).message}`);
-        }
-      }
-      const owner = Number(fs.readFileSync(file, 'latin1'));
-      if (owner > 0 && owner !== process.pid && isRunning(owner)) {
-        throw new GrammeError('DATA_DIR', `${this.options.directory} is in use by another server (pid ${owner})`);
-      }
-      fs.rmSync(file, { force: true });
-    }
-    throw new GrammeError('DATA_DIR', `can't lock ${file}`);
+  /** One server a directory: it holds `node.db` exclusively, and leaves its pid for people in a file. */
+  private inUse(): string {
+    const { directory } = this.options;
+    const file = path.join(directory, LOCK);
+    const owner = fs.existsSync(file) ? ` (pid ${fs.readFileSync(file, 'latin1')})` : '';
+    return `${directory} is in use by another server${owner}`;
   }
 
   private async openFile(handle: Handle, name: string, schema: string, sync: string, locking: string): Promise<void> {
@@ -206,6 +194,7 @@ export class SqliteEngine implements Engine {
     } catch (error) {
       const message = (error as Error).message;
       await handle.close().catch(() => {});
+      if (name === NODE && /SQLITE_BUSY/.test(message)) throw new GrammeError('DATA_DIR', this.inUse());
       if (error instanceof GrammeError || !/SQLITE_(CORRUPT|NOTADB)/.test(message)) {
         throw error instanceof GrammeError ? error : new GrammeError('IO', `can't open ${handle.file}: ${message}`);
       }
@@ -244,11 +233,8 @@ export class SqliteEngine implements Engine {
     await this.data.close();
     await this.journal.close();
     await this.node.close();
-    if (this.lockFd !== null) {
-      fs.closeSync(this.lockFd);
-      fs.rmSync(path.join(this.options.directory, LOCK), { force: true });
-      this.lockFd = null;
-    }
+    if (this.owner) fs.rmSync(path.join(this.options.directory, LOCK), { force: true });
+    this.owner = false;
   }
 
   async getMeta(name: string): Promise<Buffer | null> {
@@ -476,13 +462,4 @@ export class SqliteEngine implements Engine {
 
 function stamp(): string {
   return new Date().toISOString().replace(/[:.]/g, '-');
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
 }

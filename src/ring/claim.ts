@@ -28,7 +28,8 @@ const DEFAULT_N = 3;
 const MAX_REACH = 128;
 /** Partitions walked back over, beyond the last one that reaches a changed token. */
 const BACK_SLACK = 4;
-/** Tokens that spreading looks at, at most (some 20 ms a million), and its passes over the ring. */
+/** Tokens that spreading looks at, at most: for each partition, and in all (some 40 ms a million). */
+const SPREAD_STEPS_PER_PARTITION = 8000;
 const MAX_SPREAD_STEPS = 8_000_000;
 const MAX_PASSES = 8;
 /** Partners tried for one token. */
@@ -251,10 +252,11 @@ function move(owners: Int32Array, shape: RingShape, quota: readonly number[], n:
 function spread(draft: Draft, before: Int32Array): void {
   const { owners } = draft;
   const q = owners.length;
-  for (let pass = 0; pass < MAX_PASSES && draft.steps < MAX_SPREAD_STEPS; pass++) {
+  const maxSteps = Math.min(MAX_SPREAD_STEPS, q * SPREAD_STEPS_PER_PARTITION);
+  for (let pass = 0; pass < MAX_PASSES && draft.steps < maxSteps; pass++) {
     let improved = false;
     const mayMove = pass > 0 && draft.isUneven();
-    for (let s = 0; s < q && draft.steps < MAX_SPREAD_STEPS; s++) {
+    for (let s = 0; s < q && draft.steps < maxSteps; s++) {
       if (!draft.isTroubled(s)) continue;
       let partners = 0;
       // a stride that is odd, so that it visits every token, and different for each

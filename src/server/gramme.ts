@@ -6,7 +6,7 @@
  * on disk, an asynchronous command, a pause) suspends its client, whose later input queues behind it.
  */
 import { NO_AUTH, READ_ONLY_DISK, ReplyError } from '../base/errors.ts';
-import { MAX_STRING_BYTES, OUTPUT_PAUSE_BYTES } from '../base/limits.ts';
+import { MAX_STRING_BYTES, OUTPUT_PAUSE_BYTES, PREFETCH_COMMANDS } from '../base/limits.ts';
 import type { CommandContext } from '../commands/command.ts';
 import type { Command, CommandTable } from '../commands/table.ts';
 import type { Clock, Random, Timer, Timers } from '../ports/clock.ts';
@@ -15,7 +15,7 @@ import type { Host } from '../ports/host.ts';
 import type { Log } from '../ports/log.ts';
 import type { Connection, Listener, Transport } from '../ports/transport.ts';
 import { Argv } from '../resp/argv.ts';
-import { INCOMPLETE, INVALID } from '../resp/parser.ts';
+import { INCOMPLETE, INVALID, RequestParser } from '../resp/parser.ts';
 import type { ReplyWriter } from '../resp/reply.ts';
 import { slotOfBytes } from '../ring/slots.ts';
 import { type Database, type KeyPlace, type Keyspace, MISS } from '../store/keyspace.ts';
@@ -81,6 +81,10 @@ export class GrammeServer implements Server, CommandContext {
   private readonly transport: Transport;
   private readonly output: Output;
   private readonly parsed = new Argv(1024);
+  private readonly peeked = new Argv(64);
+  private readonly peeker = new RequestParser();
+  /** The command that has just run needs a key from disk. */
+  private missed = false;
   private readonly listeners: Listener[] = [];
   private readonly onStopped: () => void;
   private readonly background: Timer[] = [];
@@ -338,7 +342,10 @@ export class GrammeServer implements Server, CommandContext {
       at = next;
       if (argv.argc === 0) continue;
       this.execute(client, argv);
-      if (client.waiting || client.closing || client.closed) break;
+      if (client.waiting || client.closing || client.closed) {
+        if (this.missed) this.prefetch(buf, at, end);
+        break;
+      }
       if (this.output.w.pos > 65536) {
         this.output.flushIfLarge();
         if (client.connection.pending() > OUTPUT_PAUSE_BYTES) {
@@ -511,6 +518,7 @@ export class GrammeServer implements Server, CommandContext {
 
   /** The command needs keys from disk: brings in all that it names, and runs it again. */
   private fetchAndRetry(client: Client, command: Command, argv: Argv): void {
+    this.missed = true;
     const miss = this.keys.missing!;
     const places: KeyPlace[] = [miss];
     for (const i of this.table.keyPositions(command.spec, argv) ?? []) {
@@ -531,6 +539,33 @@ export class GrammeServer implements Server, CommandContext {
         this.goOn(client);
       },
     );
+  }
+
+  /**
+   * A pipelining client waits for a key from disk: the keys of the commands behind it are read along, in the same
+   * read, or each would wait in turn. Nothing is run; a command that turns out otherwise only read in vain.
+   */
+  private prefetch(buf: Buffer, start: number, end: number): void {
+    this.missed = false;
+    const parser = this.peeker;
+    const argv = this.peeked;
+    parser.reset();
+    const places: KeyPlace[] = [];
+    let at = start;
+    for (let n = 0; n < PREFETCH_COMMANDS && at < end; n++) {
+      at = parser.next(argv, buf, at, end);
+      if (at < 0) break;
+      const command = argv.argc === 0 ? null : this.table.find(argv);
+      // what changes the database changes what the names behind it mean
+      if (command === null || command.spec.name === 'select' || command.subcommands !== null) break;
+      for (const i of this.table.keyPositions(command.spec, argv) ?? []) {
+        const key = argv.str(i);
+        const slot = slotOfBytes(argv.buf, argv.offsets[2 * i], argv.offsets[2 * i + 1]);
+        if (!this.keys.isResident(this.db, key, slot)) places.push({ db: this.db, key, slot });
+      }
+    }
+    // whoever needs them will see what went wrong
+    if (places.length > 0) this.store.residency.load(places).catch(() => {});
   }
 
   defer(work: Promise<(out: ReplyWriter) => void>): void {

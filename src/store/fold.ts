@@ -63,6 +63,8 @@ export class Fold {
   private held = 0;
   private firstDirtyMs = 0;
   private idle: (() => void)[] = [];
+  private flushes = 0;
+  private flushesAtStart = 0;
   private sliceMs = 0;
   private sliceCommands = 0;
   private readonly engine: Engine;
@@ -88,7 +90,10 @@ export class Fold {
     this.timers = parts.timers;
     this.log = parts.log;
     this.meta = parts.meta;
-    this.keys.onFlush = (db) => this.clears.add(db);
+    this.keys.onFlush = (db) => {
+      this.clears.add(db);
+      this.flushes++;
+    };
   }
 
   /** Starts a fold when one is due. Called every few ms. */
@@ -148,14 +153,17 @@ export class Fold {
   }
 
   private async foldAll(): Promise<void> {
-    const list = inSlotOrder(this.keys.dirty);
+    const list = this.keys.dirty;
     this.keys.dirty = [];
     const clears = [...this.clears];
+    this.flushesAtStart = this.flushes;
     let done = 0;
     try {
       do {
         const end = Math.min(list.length, done + FOLD_TRANSACTION_ROWS);
-        await this.transaction(list, done, end, clears.splice(0));
+        // sorted a transaction at a time: sorting a million at once would keep clients waiting
+        const part = inSlotOrder(list.slice(done, end));
+        await this.transaction(part, clears.splice(0));
         done = end;
       } while (done < list.length);
     } catch (error) {
@@ -172,8 +180,9 @@ export class Fold {
     }
   }
 
-  /** Folds list[start, end) in one transaction. */
-  private async transaction(list: StoredKey[], start: number, end: number, clears: Database[]): Promise<void> {
+  /** Folds these in one transaction. */
+  private async transaction(list: StoredKey[], clears: Database[]): Promise<void> {
+    const end = list.length;
     const floors = clears.map((db) => db.floor);
     await this.engine.beginRows();
     this.sliceMs = this.clock.monotonic();
@@ -192,7 +201,7 @@ export class Fold {
         meta.keys[clears[i].index] = 0;
         meta.expires[clears[i].index] = 0;
       }
-      for (let at = start; at < end; ) {
+      for (let at = 0; at < end; ) {
         const batch: RowBatch = {
           bytes: this.w.buf,
           puts: [],
@@ -215,7 +224,7 @@ export class Fold {
       await this.journal.flush();
       meta.names = this.keys.names.map((db) => db.index);
       meta.swapsUpTo = this.journal.committed;
-      for (let i = start; i < end; i++) this.account(meta, list[i], rowFlags[i - start]);
+      for (let i = 0; i < end; i++) this.account(meta, list[i], rowFlags[i]);
       await this.engine.commitRows({ 'rows.meta': Buffer.from(JSON.stringify(meta)) });
     } catch (error) {
       await this.engine.rollbackRows();
@@ -223,8 +232,8 @@ export class Fold {
     }
     this.meta = meta;
     for (const db of clears) this.clears.delete(db);
-    for (let i = start; i < end; i++) this.settle(list[i], rowFlags[i - start]);
-    this.rows += end - start;
+    for (let i = 0; i < end; i++) this.settle(list[i], rowFlags[i]);
+    this.rows += end;
   }
 
   /**
@@ -247,6 +256,7 @@ export class Fold {
 
   /** False for an object whose database has been flushed since it was written. */
   private isCurrent(o: StoredKey): boolean {
+    if (this.flushes === this.flushesAtStart) return true;
     return this.keys.shard(this.keys.databases[o.db], o.slot).map.get(o.key) === o;
   }
 
