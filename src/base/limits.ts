@@ -45,7 +45,7 @@ export const FOLD_START_BYTES = 48 * 1024 * 1024;
 /** ... or when this many ms have passed since the first unfolded write. */
 export const FOLD_START_MS = 2000;
 /** While the server is busy and the backlog is below this, the fold takes only a small share of the time. */
-export const FOLD_POLITE_BYTES = 192 * 1024 * 1024;
+export const FOLD_POLITE_BYTES = 256 * 1024 * 1024;
 /** A polite fold rests this many times as long as it worked. */
 export const FOLD_REST = 8;
 /** More commands a second than this is busy. */

@@ -247,7 +247,7 @@ export class Fold {
     const rate = (commands - this.sliceCommands) / Math.max(1, worked);
     const room = 1 - this.journal.backlogBytes / this.politeBytes;
     if (room > 0 && rate * 1000 > FOLD_BUSY_COMMANDS) {
-      const rest = Math.min(200, worked * FOLD_REST * Math.min(1, room * 2));
+      const rest = Math.min(200, worked * FOLD_REST * Math.min(1, room * 4));
       await new Promise<void>((resolve) => this.timers.after(rest, resolve));
     }
     this.sliceMs = this.clock.monotonic();
