@@ -14,7 +14,7 @@
  */
 
 /** Shortest and longest wait for an answer, in ms. */
-export const MIN_TIMEOUT_MS = 20;
+export const MIN_TIMEOUT_MS = 100;
 export const MAX_TIMEOUT_MS = 1000;
 /** Wait for a peer of which nothing is known, in ms. */
 export const FIRST_TIMEOUT_MS = 250;
@@ -37,7 +37,7 @@ export const DOWN_AFTER_FAILURES = 3;
 export const HEARTBEAT_MS = 1000;
 /** First and longest pause between retries of a peer that is suspect or down, in ms; each is RETRY_GROWTH of the last. */
 export const FIRST_RETRY_MS = 200;
-export const MAX_RETRY_MS = 10_000;
+export const MAX_RETRY_MS = 3000;
 export const RETRY_GROWTH = 1.7;
 /**
  * When this node itself was stalled for longer than this, in ms, unanswered requests of that time say nothing about the

@@ -158,7 +158,8 @@ export class Keyspace {
     const shard = db.shards[slot >> this.shift];
     const o = shard.map.get(key);
     if (o !== undefined) {
-      o.used = this.seconds;
+      // written only when it changes: a read should not dirty the object's memory
+      if (o.used !== this.seconds) o.used = this.seconds;
       return o;
     }
     if (shard.lacks(key)) return null;
