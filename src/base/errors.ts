@@ -38,9 +38,7 @@ export const NOT_A_FLOAT = new ReplyError('ERR value is not a valid float');
 export const NO_SUCH_KEY = new ReplyError('ERR no such key');
 export const INCR_OVERFLOW = new ReplyError('ERR increment or decrement would overflow');
 export const STRING_TOO_LONG = new ReplyError('ERR string exceeds maximum allowed size (proto-max-bulk-len)');
-export const OUT_OF_RANGE = new ReplyError('ERR index out of range');
 export const NO_AUTH = new ReplyError('NOAUTH Authentication required.');
-export const NOT_PERMITTED_MONITOR = new ReplyError("ERR Replica can't interact with the keyspace");
 
 /** Our own. */
 export const MERGE_OVERFLOW = new ReplyError(

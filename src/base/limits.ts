@@ -19,17 +19,11 @@ export const MAX_STRING_BYTES = 2 ** 29 - 25;
 /** A socket's reads go through one shared buffer of this many bytes. */
 export const READ_BUFFER_BYTES = 64 * 1024;
 
-/** Bytes of one client's unexecuted input (`client-query-buffer-limit`) above which it is closed. */
-export const DEFAULT_QUERY_BUFFER_BYTES = 1024 * 1024 * 1024;
-
 /** The shared reply buffer is written out early above this many bytes, so that memory stays flat in long ticks. */
 export const REPLY_FLUSH_BYTES = 128 * 1024;
 
 /** A client whose unsent replies pass this many bytes is not read from until it has taken half of them. */
 export const OUTPUT_PAUSE_BYTES = 8 * 1024 * 1024;
-
-/** Replies waiting behind the journal (`always`, or a full backlog) are kept at most so many batches deep. */
-export const MAX_HELD_BATCHES = 4096;
 
 /** How often the journal is handed to the engine under `everysec` and `no`, in ms. The promise is 50 ms. */
 export const JOURNAL_FLUSH_MS = 10;
@@ -64,9 +58,6 @@ export const INLINE_STATE_BYTES = 8 * 1024;
 /** A string that is written piecemeal (`SETRANGE`, `SETBIT`, `APPEND`, `BITFIELD`) is kept in chunks of this size. */
 export const CHUNK_BYTES = 4096;
 
-/** Siblings that clients' writes may make of one key. Repair and handoff are exempt. */
-export const DEFAULT_MAX_SIBLINGS = 100;
-
 /** A remote stamp further ahead of the wall clock than this never moves the local clock, in ms. */
 export const MAX_CLOCK_DRIFT_MS = 60_000;
 /** The hybrid clock's high-water mark is leased this far ahead on disk, in ms. */
@@ -90,6 +81,3 @@ export const EXPIRE_ROUND_MS = 250;
 
 /** Objects looked at in one step of eviction of cold objects from memory. */
 export const EVICT_STEP_OBJECTS = 4096;
-
-/** Length of a key's bytes (they are kept in rows and frames). */
-export const MAX_KEY_BYTES = 64 * 1024 * 1024;

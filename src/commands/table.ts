@@ -18,7 +18,6 @@ export class Command {
   readonly denyOom: boolean;
   readonly skipMonitor: boolean;
   readonly skipSlowlog: boolean;
-  readonly hidden: boolean;
   readonly subcommands: Map<string, Command> | null;
   readonly stat: CommandStat;
 
@@ -34,7 +33,6 @@ export class Command {
     this.denyOom = has('denyoom');
     this.skipMonitor = has('skip_monitor') || has('admin');
     this.skipSlowlog = has('skip_slowlog');
-    this.hidden = has('skip_slowlog');
     this.stat = new CommandStat(this.fullName);
     this.subcommands = spec.subcommands
       ? new Map(spec.subcommands.map((s) => [s.name, new Command(s, spec.name)]))

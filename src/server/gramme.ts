@@ -95,7 +95,6 @@ export class GrammeServer implements Server, CommandContext {
   private throttled = false;
   /** Clients held back by CLIENT PAUSE or by an overload. */
   private readonly waitingForGate = new Set<Client>();
-  private maxMemoryReached = false;
 
   constructor(parts: ServerParts) {
     this.config = parts.config;
@@ -636,13 +635,10 @@ export class GrammeServer implements Server, CommandContext {
       if (overloaded) client.connection.pause();
       else if (!client.paused) client.connection.resume();
     }
-    if (overloaded !== this.maxMemoryReached) {
-      this.maxMemoryReached = overloaded;
-      this.log.debug(
-        { backlog: this.store.journal.backlogBytes },
-        overloaded ? 'input waits for the fold' : 'input goes on',
-      );
-    }
+    this.log.debug(
+      { backlog: this.store.journal.backlogBytes },
+      overloaded ? 'input waits for the fold' : 'input goes on',
+    );
   }
 
   // ------------------------------------------------------------------ configuration

@@ -24,18 +24,7 @@ import type { Addition, Entry, EntryRef, KeyEvent, KeyState } from '../types/sta
 import { viewOf } from '../types/view.ts';
 import type { Journal } from './journal.ts';
 import type { KeyFilter } from './key-filter.ts';
-import {
-  COUNTED,
-  COUNTED_EXPIRES,
-  COUNTER,
-  DIRTY,
-  FOLDING,
-  OVERFLOW,
-  RAW,
-  ROW_EXISTS,
-  StoredKey,
-  TEXT,
-} from './object.ts';
+import { COUNTED, COUNTED_EXPIRES, COUNTER, DIRTY, OVERFLOW, RAW, ROW_EXISTS, StoredKey, TEXT } from './object.ts';
 import { recordEvent, recordFlush, recordOverwrite, recordStep, recordSwap } from './records.ts';
 
 /** Thrown when a command needs a key that is not resident. */
@@ -846,15 +835,6 @@ export class Keyspace {
   }
 
   onSwap: () => void = () => {};
-
-  /** Objects that must stay in memory. */
-  isPinned(o: StoredKey): boolean {
-    return (o.flags & (DIRTY | FOLDING)) !== 0;
-  }
-
-  hasRow(o: StoredKey): boolean {
-    return (o.flags & ROW_EXISTS) !== 0;
-  }
 }
 
 /** What a token makes an event cover. */
