@@ -64,6 +64,8 @@ interface Target {
 export class WriteQuorum {
   private readonly options: WriteOptions;
   private readonly targets = new Map<string, Target>();
+  /** Owners whose hints the coordinator keeps itself. */
+  private readonly remembered = new Set<string>();
   private outcome: 'open' | 'answered' | 'rerun' | 'failed' = 'open';
   private expired = false;
 
@@ -134,7 +136,8 @@ export class WriteQuorum {
     const group = this.options.groups.find((g) => g.list.indexOf(owner) < g.homes && g.list.includes(owner));
     const node = group?.list.slice(group.homes).find((x) => !this.targets.has(x) && this.options.isHealthy(x));
     if (node === undefined) {
-      actions.push({ do: 'remember', owner });
+      if (!this.remembered.has(owner)) actions.push({ do: 'remember', owner });
+      this.remembered.add(owner);
       return;
     }
     this.targets.set(node, { homeIn: [], owner, state: 'pending' });
