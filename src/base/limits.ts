@@ -44,6 +44,8 @@ export const FOLD_POLITE_BYTES = 256 * 1024 * 1024;
 export const FOLD_REST = 8;
 /** More commands a second than this is busy. */
 export const FOLD_BUSY_COMMANDS = 4000;
+/** A busy server's fold starts by age only after this many ms: rewritten keys are then folded once. */
+export const FOLD_START_BUSY_MS = 10_000;
 /** Above this many bytes of unfolded journal, acks wait for the fold. */
 export const JOURNAL_LIMIT_BYTES = 384 * 1024 * 1024;
 /** Rows encoded in one slice of the fold before clients get their turn, and rows in one transaction. */

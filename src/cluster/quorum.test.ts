@@ -359,6 +359,17 @@ test('a peer that is behind is repaired, one that differs is fetched first, and 
   ]);
 });
 
+test('whoever was equal before a fetch brought news is behind after it', () => {
+  const q = read({ r: 3 });
+  q.start();
+  q.replied('b', 'equal', true);
+  q.replied('c', 'differs', true);
+  assert.deepEqual(
+    q.fetched('c', true, true).flatMap((x) => (x.do === 'repair' ? [x.node] : [])),
+    ['b', 'c'],
+  );
+});
+
 test('a slow peer: another is asked, the first to come counts, the late one is repaired', () => {
   const q = read();
   q.start();

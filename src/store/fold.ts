@@ -13,6 +13,7 @@ import {
   FOLD_REST,
   FOLD_SLICE_BYTES,
   FOLD_SLICE_ROWS,
+  FOLD_START_BUSY_MS,
   FOLD_START_BYTES,
   FOLD_START_MS,
   FOLD_TRANSACTION_ROWS,
@@ -63,6 +64,8 @@ export class Fold {
   private held = 0;
   private firstDirtyMs = 0;
   private idle: (() => void)[] = [];
+  private pokeMs = 0;
+  private pokeCommands = 0;
   private flushes = 0;
   private flushesAtStart = 0;
   private sliceMs = 0;
@@ -102,7 +105,12 @@ export class Fold {
     if (this.keys.dirty.length === 0 && this.clears.size === 0 && this.journal.backlogBytes === 0) return;
     const now = this.clock.monotonic();
     if (this.firstDirtyMs === 0) this.firstDirtyMs = now;
-    if (this.journal.backlogBytes >= this.startBytes || now - this.firstDirtyMs >= FOLD_START_MS) void this.run();
+    const commands = this.commands();
+    const busy = (commands - this.pokeCommands) * 1000 > FOLD_BUSY_COMMANDS * (now - this.pokeMs);
+    this.pokeCommands = commands;
+    this.pokeMs = now;
+    const patience = busy ? FOLD_START_BUSY_MS : FOLD_START_MS;
+    if (this.journal.backlogBytes >= this.startBytes || now - this.firstDirtyMs >= patience) void this.run();
   }
 
   /** Folds everything there is now; resolves when it is in rows. Rejects when the disk refuses. */
