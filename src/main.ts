@@ -84,7 +84,7 @@ async function serve(config: Config, log: ReturnType<typeof openLog>): Promise<n
   const directory = path.resolve(config.get('dir'));
   const limit = config.num('maxmemory');
   // the fold writes best with much of the tree in cache; a small maxmemory means a small server
-  const cacheBytes = limit === 0 ? 128 * MB : Math.min(128 * MB, Math.max(8 * MB, limit / 4));
+  const cacheBytes = limit === 0 ? 256 * MB : Math.min(256 * MB, Math.max(8 * MB, limit / 4));
   if (limit > 0 && limit < TIGHT_BELOW) keepHeapTight();
   const store = await Store.open({
     engine: new SqliteEngine({ directory, log, cacheBytes }),

@@ -243,7 +243,7 @@ function bitop(c: CommandContext): void {
   if (length > MAX_STRING_BYTES) throw STRING_TOO_LONG;
   const result = combine(operation, sources.map(bytesOf));
   if (result.length > 0) {
-    keys.set(db, target, key, slot, result.latin1Slice(), 0).flags |= RAW;
+    keys.set(db, target ?? keys.object(db, key, slot), key, slot, result.latin1Slice(), 0).flags |= RAW;
     keys.notify?.(db, 'set', key, '$');
   } else if (target !== null) {
     keys.remove(db, target);

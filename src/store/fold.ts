@@ -168,7 +168,9 @@ export class Fold {
     let done = 0;
     try {
       do {
-        const end = Math.min(list.length, done + FOLD_TRANSACTION_ROWS);
+        // more at a time cost fewer pages a row, and clients are kept waiting anyway when the backlog is large
+        const rows = FOLD_TRANSACTION_ROWS * (this.journal.backlogBytes > this.politeBytes ? 4 : 1);
+        const end = Math.min(list.length, done + rows);
         // sorted a transaction at a time: sorting a million at once would keep clients waiting
         const part = inSlotOrder(list.slice(done, end));
         await this.transaction(part, clears.splice(0));

@@ -234,17 +234,14 @@ export class Keyspace {
 
   /** The key's object, made when there is none. */
   private ensure(db: Database, key: string, slot: number): StoredKey {
-    const shard = db.shards[slot >> this.shift];
-    let o = shard.map.get(key);
-    if (o === undefined) {
-      if (!shard.lacks(key)) {
-        this.missing = { db, key, slot };
-        throw MISS;
-      }
-      o = new StoredKey(key, slot, db.index);
-      o.used = this.seconds;
-      this.adopt(shard, o);
-    }
+    return this.object(db, key, slot) ?? this.create(db, key, slot);
+  }
+
+  /** A new object for a key that `object` has just found to have none. */
+  private create(db: Database, key: string, slot: number): StoredKey {
+    const o = new StoredKey(key, slot, db.index);
+    o.used = this.seconds;
+    this.adopt(db.shards[slot >> this.shift], o);
     return o;
   }
 
@@ -470,7 +467,7 @@ export class Keyspace {
    * @param deadline wall-clock ms, 0 for never
    */
   set(db: Database, o: StoredKey | null, key: string, slot: number, value: string, deadline: number): StoredKey {
-    if (o === null) o = this.ensure(db, key, slot);
+    if (o === null) o = this.create(db, key, slot);
     o.flags &= ~(RAW | TEXT);
     const simple = o.state === null && (o.flags & COUNTER) === 0;
     if (simple || (this.sole && (o.state === null || this.onlyOwn(o.state)))) {
@@ -581,11 +578,12 @@ export class Keyspace {
   }
 
   /**
-   * Adds to a counter whose value is the integer `o` shows. The caller has checked type, number and overflow.
+   * Adds to a counter whose value is the integer `o` shows. `o` is what `object` gave; the caller has checked type,
+   * number and overflow.
    * @param value the value now, @param result the value after
    */
   increment(db: Database, o: StoredKey | null, key: string, slot: number, value: number, result: number): void {
-    if (o === null) o = this.ensure(db, key, slot);
+    if (o === null) o = this.create(db, key, slot);
     o.flags &= ~(RAW | TEXT);
     const me = this.actor;
     if (o.state === null && o.rest === null) {
@@ -661,7 +659,7 @@ export class Keyspace {
   patch(db: Database, o: StoredKey | null, key: string, slot: number, offset: number, patch: string): void {
     if (o === null || o.type === NONE) {
       if (offset + patch.length <= CHUNK_BYTES) {
-        this.set(db, o, key, slot, '\0'.repeat(offset) + patch, 0).flags |= RAW;
+        this.set(db, o ?? this.object(db, key, slot), key, slot, '\0'.repeat(offset) + patch, 0).flags |= RAW;
         return;
       }
       o = o ?? this.ensure(db, key, slot);
