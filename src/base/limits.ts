@@ -26,7 +26,7 @@ export const REPLY_FLUSH_BYTES = 128 * 1024;
 export const OUTPUT_PAUSE_BYTES = 8 * 1024 * 1024;
 
 /** How often the journal is handed to the engine under `everysec` and `no`, in ms. The promise is 50 ms. */
-export const JOURNAL_FLUSH_MS = 10;
+export const JOURNAL_FLUSH_MS = 20;
 
 /** The journal is sealed early when a batch passes this many bytes. */
 export const JOURNAL_BATCH_BYTES = 1024 * 1024;

@@ -1,7 +1,7 @@
 /**
  * The journal: what was done, in order, until it has been folded into rows (docs/STORAGE.md).
  *
- * Commands write records into `w`; a *batch* is all of a tick, or of up to 10 ms of ticks, and goes to the engine as
+ * Commands write records into `w`; a *batch* is all of a tick, or of up to 20 ms of ticks, and goes to the engine as
  * one row. A command's records, and those of a transaction, are always in one batch: all of it or nothing.
  * One batch is in flight at a time. A batch that the disk refuses is kept and tried again; meanwhile `failure` says
  * why, and the server takes no writes.
