@@ -10,7 +10,7 @@ import * as fs from 'node:fs';
 import * as net from 'node:net';
 import { GrammeError } from '../base/errors.ts';
 import { READ_BUFFER_BYTES } from '../base/limits.ts';
-import type { Connection, ConnectionHandler, Listener, ListenOptions, Transport } from '../ports/transport.ts';
+import type { ConnectOptions, Connection, ConnectionHandler, Listener, ListenOptions, Transport } from '../ports/transport.ts';
 
 /** One for all sockets: its bytes are dealt with before the read callback returns. */
 const shared = Buffer.allocUnsafeSlow(READ_BUFFER_BYTES);
@@ -93,6 +93,10 @@ function endpoint(host: string | undefined, port: number | undefined): string {
 }
 
 export class TcpTransport implements Transport {
+  connect(_options: ConnectOptions): Promise<Connection> {
+    return Promise.reject(new GrammeError('IO', 'not yet'));
+  }
+
   listen(options: ListenOptions, accept: (connection: Connection) => void): Promise<Listener> {
     const { path, host } = options;
     if (path !== undefined && fs.existsSync(path) && fs.statSync(path).isSocket()) fs.rmSync(path);

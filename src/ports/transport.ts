@@ -34,7 +34,24 @@ export interface ConnectionHandler {
   onClose(): void;
 }
 
+/** Files and choices of TLS, as Redis's `tls-*` directives name them. */
+export interface TlsOptions {
+  certFile: string;
+  keyFile: string;
+  keyFilePass?: string;
+  caFile?: string;
+  caDir?: string;
+  /** A listener's: must clients show a certificate that the CA has signed? */
+  authClients?: 'yes' | 'no' | 'optional';
+  /** e.g. `TLSv1.2 TLSv1.3` */
+  protocols?: string;
+  ciphers?: string;
+  ciphersuites?: string;
+  preferServerCiphers?: boolean;
+}
+
 export interface ListenOptions {
+  tls?: TlsOptions;
   host?: string;
   port?: number;
   path?: string;
@@ -49,7 +66,18 @@ export interface Listener {
   close(): Promise<void>;
 }
 
+export interface ConnectOptions {
+  host: string;
+  port: number;
+  /** Gives up after so many ms. */
+  timeoutMs: number;
+  keepAliveSeconds?: number;
+  tls?: TlsOptions;
+}
+
 export interface Transport {
   /** Resolves once it listens. `accept` sets the connection's handler before it returns. */
   listen(options: ListenOptions, accept: (connection: Connection) => void): Promise<Listener>;
+  /** Resolves with an open connection; nothing is read from it before its handler is set, in the same tick. Rejects with an IO error. */
+  connect(options: ConnectOptions): Promise<Connection>;
 }
