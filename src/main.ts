@@ -4,17 +4,13 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { GrammeError } from './base/errors.ts';
-import { COMMANDS } from './commands/index.ts';
-import { CommandTable } from './commands/table.ts';
 import { openLog } from './platform/log.ts';
 import { SqliteEngine } from './platform/sqlite.ts';
 import { keepHeapTight, systemClock, systemHost, systemRandom, systemTimers } from './platform/system.ts';
 import { TcpTransport } from './platform/tcp.ts';
-import type { SyncPolicy } from './ports/engine.ts';
 import { Config, parseArguments, parseConfigText } from './server/config.ts';
-import { GrammeServer } from './server/gramme.ts';
+import { openNode } from './server/node.ts';
 import { VERSION } from './server/version.ts';
-import { Store } from './store/store.ts';
 
 const MB = 1024 * 1024;
 /** With a `maxmemory` below this many bytes the heap is kept near what is live. */
@@ -86,33 +82,23 @@ async function serve(config: Config, log: ReturnType<typeof openLog>): Promise<n
   // the fold writes best with much of the tree in cache; a small maxmemory means a small server
   const cacheBytes = limit === 0 ? 256 * MB : Math.min(256 * MB, Math.max(8 * MB, limit / 4));
   if (limit > 0 && limit < TIGHT_BELOW) keepHeapTight();
-  const store = await Store.open({
-    engine: new SqliteEngine({ directory, log, cacheBytes }),
-    clock: systemClock,
-    timers: systemTimers,
-    random: systemRandom,
-    log,
-    databases: config.num('databases'),
-    partitions: config.num('cluster-partitions'),
-    maxSiblings: config.num('max-siblings'),
-    sync: config.get('appendfsync') as SyncPolicy,
-  });
   let stopped: (code: number) => void = () => {};
   const done = new Promise<number>((resolve) => {
     stopped = resolve;
   });
-  const server = new GrammeServer({
+  const server = await openNode(
+    {
+      engine: new SqliteEngine({ directory, log, cacheBytes }),
+      transport: new TcpTransport(),
+      clock: systemClock,
+      timers: systemTimers,
+      random: systemRandom,
+      host: systemHost,
+      log,
+    },
     config,
-    store,
-    table: new CommandTable(COMMANDS),
-    transport: new TcpTransport(),
-    clock: systemClock,
-    timers: systemTimers,
-    random: systemRandom,
-    host: systemHost,
-    log,
-    onStopped: () => stopped(0),
-  });
+    () => stopped(0),
+  );
   const stop = () => {
     server.shutdown().catch((error) => {
       log.error({ error: String(error) }, 'stopping failed; the journal is kept and replayed at the next start');
@@ -125,7 +111,7 @@ async function serve(config: Config, log: ReturnType<typeof openLog>): Promise<n
   try {
     addresses = await server.listen();
   } catch (error) {
-    await store.close();
+    await server.store.close();
     throw error;
   }
   log.info({ addresses, directory, version: VERSION, node: server.nodeId }, 'Ready to accept connections');
