@@ -302,7 +302,8 @@ export class Fold {
       this.keys.refresh(o);
     }
     // as the only member this node alone decides that a tombstone has served its time
-    if (o.type === NONE && this.keys.sole && (o.state === null || o.state.count === 0)) {
+    const forgotten = o.state === null && o.to === 0 && o.rest === null;
+    if (forgotten || (o.type === NONE && this.keys.sole && (o.state === null || o.state.count === 0))) {
       if (o.flags & ROW_EXISTS) batch.deletes.push(at);
       return 0;
     }

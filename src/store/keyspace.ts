@@ -24,8 +24,16 @@ import type { Addition, Entry, EntryRef, KeyEvent, KeyState } from '../types/sta
 import { viewOf } from '../types/view.ts';
 import type { Journal } from './journal.ts';
 import type { KeyFilter } from './key-filter.ts';
-import { COUNTED, COUNTED_EXPIRES, COUNTER, DIRTY, OVERFLOW, RAW, ROW_EXISTS, StoredKey, TEXT } from './object.ts';
-import { recordEvent, recordFlush, recordOverwrite, recordStep, recordSwap } from './records.ts';
+import { COUNTED, COUNTED_EXPIRES, COUNTER, DIRTY, OVERFLOW, RAW, ROW_EXISTS, STALE, StoredKey, TEXT } from './object.ts';
+import {
+  recordEvent,
+  recordFlush,
+  recordForget,
+  recordOverwrite,
+  recordState,
+  recordStep,
+  recordSwap,
+} from './records.ts';
 
 /** Thrown when a command needs a key that is not resident. */
 export const MISS = { miss: true };
@@ -103,6 +111,15 @@ export class Keyspace {
   /** Own stamps at or below this were made before this process held the keys. */
   chainStart = 0;
   maxSiblings: number;
+  /**
+   * In a cluster: slot of each record made here since `cluster/replicator` last looked, and the hash of the context
+   * that it was made on; -1 where the record itself says it (the compact kinds). Null while alone.
+   */
+  made: { slots: number[]; befores: number[] } | null = null;
+  /** In a cluster: objects whose Merkle terms are to be worked out again. Null while alone. */
+  stale: StoredKey[] | null = null;
+  /** In a cluster: this node may remove the keys of this slot that are past their deadlines. */
+  mayExpire: ((slot: number) => boolean) | null = null;
   /** Called for each change of a key, as keyspace notifications name it. */
   notify: ((db: Database, event: string, key: string, kind: string) => void) | null = null;
   stats = { hits: 0, misses: 0, expired: 0, events: 0, siblings: new Array<number>(11).fill(0) };
@@ -279,6 +296,10 @@ export class Keyspace {
     this.account(o);
     this.stats.events++;
     if (o.deadline !== 0) this.onDeadline(o);
+    if (this.stale !== null && (o.flags & STALE) === 0) {
+      o.flags |= STALE;
+      this.stale.push(o);
+    }
     if ((o.flags & DIRTY) === 0) {
       o.flags |= DIRTY;
       this.dirty.push(o);
@@ -374,6 +395,11 @@ export class Keyspace {
     return previous > 0 && (this.sole || previous > this.chainStart) ? previous : to - 1;
   }
 
+  private note(slot: number, before: number): void {
+    this.made!.slots.push(slot);
+    this.made!.befores.push(before);
+  }
+
   /** Makes an event, applies it, records it. */
   private commit(
     db: Database,
@@ -382,6 +408,7 @@ export class Keyspace {
     to = this.clock.next(),
   ): void {
     const s = this.expand(o);
+    if (this.made !== null) this.note(o.slot, s.context.hash());
     const event: KeyEvent = {
       actor: this.actor,
       from: this.chainFrom(s.context.max(this.actor), to),
@@ -443,6 +470,34 @@ export class Keyspace {
     return true;
   }
 
+  /** The same for a step of a counter. */
+  replayStep(
+    db: Database,
+    key: string,
+    actor: number,
+    to: number,
+    from: number,
+    runStart: number,
+    sum: number,
+  ): boolean {
+    if (to <= db.floor) return true;
+    const o = this.ensure(db, key, slotOf(key));
+    if (o.state !== null || o.rest !== null) return false;
+    if (o.to === 0) {
+      if (from >= runStart) return false;
+      o.actor = actor;
+      o.from = runStart - 1;
+    } else if ((o.flags & COUNTER) === 0 || o.actor !== actor || o.from !== runStart - 1 || o.to !== from) return false;
+    this.clock.observe(to);
+    o.flags = (o.flags & ~(RAW | TEXT)) | COUNTER;
+    o.to = to;
+    o.type = STRING;
+    o.value = sum;
+    o.deadline = 0;
+    this.changed(db, o);
+    return true;
+  }
+
   /** Applies an event that was read from the journal. Idempotent. */
   replay(db: Database, key: string, event: KeyEvent): void {
     if (event.to <= db.floor) return;
@@ -458,6 +513,84 @@ export class Keyspace {
     if (event.covers !== null) this.settleSole(o);
     this.refresh(o);
     this.changed(db, o);
+  }
+
+  // ------------------------------------------------------------------ other replicas
+
+  /**
+   * Joins what another replica holds of a key. Returns true when it had something new.
+   * @param record false when it is being replayed from the journal
+   */
+  joinState(db: Database, key: string, slot: number, state: KeyState, record: boolean): boolean {
+    if (state.context.highest() <= db.floor) return false;
+    const o = this.ensure(db, key, slot);
+    const s = this.expand(o);
+    const before = s.context.hash();
+    const gone = s.gone?.size ?? 0;
+    // a lost row must not spread as a delete: equal contexts have nothing to tell each other
+    if (before === state.context.hash() && (state.gone?.size ?? 0) === 0) {
+      this.refresh(o);
+      return false;
+    }
+    this.clock.observe(state.context.highest());
+    s.join(state);
+    const news = s.context.hash() !== before;
+    if (news || (s.gone?.size ?? 0) !== gone) {
+      if (record) recordState(this.journal.w, db.index, key, state);
+      this.refresh(o);
+      this.changed(db, o);
+    } else this.refresh(o);
+    return news;
+  }
+
+  /** Takes another replica's copy in place of a damaged one: same context, other entries. Never a join. */
+  replaceState(db: Database, key: string, slot: number, state: KeyState): void {
+    const o = this.ensure(db, key, slot);
+    o.state = state.clone();
+    o.rest = null;
+    o.flags &= ~COUNTER;
+    recordState(this.journal.w, db.index, key, state);
+    this.refresh(o);
+    this.changed(db, o);
+  }
+
+  /** Takes a key out of this node altogether: its owners have it. Not an event; nobody else is told. */
+  forget(db: Database, o: StoredKey): void {
+    o.state = null;
+    o.rest = null;
+    o.run = null;
+    o.bytes = null;
+    o.actor = o.from = o.to = 0;
+    o.type = NONE;
+    o.value = null;
+    o.deadline = 0;
+    o.flags &= ~(COUNTER | OVERFLOW | RAW | TEXT);
+    recordForget(this.journal.w, db.index, o.key);
+    this.changed(db, o);
+  }
+
+  /** What a key is now, so that a command can be undone. */
+  snapshot(o: StoredKey | null): KeyState | null {
+    return o === null ? null : o.state === null ? o.toState() : o.state.clone();
+  }
+
+  /**
+   * Undoes what this node wrote to a key since `since`, by an event: what it added goes, and what it removed comes back,
+   * as far as `theirs` had not lost it too.
+   */
+  undo(db: Database, key: string, slot: number, since: number, before: KeyState | null, theirs: KeyState): void {
+    const o = this.ensure(db, key, slot);
+    const s = o.toState();
+    const removes: EntryRef[] = [];
+    for (const e of s.entries())
+      if (e.actor === this.actor && e.hlc >= since) removes.push({ field: e.field, actor: e.actor, hlc: e.hlc });
+    const adds: Addition[] = [];
+    for (const e of before?.entries() ?? []) {
+      if (s.find(e.field, e.actor, e.hlc) !== null) continue;
+      if (theirs.context.has(e.actor, e.hlc) && theirs.find(e.field, e.actor, e.hlc) === null) continue;
+      adds.push({ field: e.field, data: e.data, num: e.num, aux: e.aux });
+    }
+    this.commit(db, o, { removes, adds });
   }
 
   // ------------------------------------------------------------------ strings
@@ -492,6 +625,7 @@ export class Keyspace {
           o.from = from;
         }
         o.flags &= ~COUNTER;
+        if (this.made !== null) this.note(slot, o.rest === null ? -1 : o.contextHash());
         if (o.rest === null)
           recordOverwrite(this.journal.w, db.index, key, me, to, from, fresh ? from : o.from, deadline, value);
         else {
@@ -541,6 +675,7 @@ export class Keyspace {
       (this.sole || ((o.flags & COUNTER) === 0 && o.to > this.chainStart))
     ) {
       const to = this.clock.next();
+      if (this.made !== null) this.note(o.slot, o.contextHash());
       recordEvent(this.journal.w, db.index, o.key, {
         actor: me,
         from: o.to,
@@ -590,6 +725,7 @@ export class Keyspace {
       const chained = o.actor === me && (this.sole || o.to > this.chainStart);
       if (o.flags & COUNTER && chained) {
         const to = this.clock.next();
+        if (this.made !== null) this.note(slot, -1);
         recordStep(this.journal.w, db.index, key, me, to, o.to, o.from + 1, result);
         o.to = to;
         o.value = result;
@@ -598,6 +734,7 @@ export class Keyspace {
       }
       if (o.to === 0) {
         const to = this.clock.next();
+        if (this.made !== null) this.note(slot, -1);
         recordStep(this.journal.w, db.index, key, me, to, to - 1, to, result);
         o.actor = me;
         o.from = to - 1;
@@ -708,6 +845,7 @@ export class Keyspace {
       adds.push({ field, data, num: 0, aux: '' });
     }
     const to2 = this.clock.next();
+    if (this.made !== null) this.note(o.slot, s.context.hash());
     const event: KeyEvent = {
       actor: this.actor,
       from: this.chainFrom(s.context.max(this.actor), to2),

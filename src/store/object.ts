@@ -6,6 +6,8 @@
  * (absent, or a tombstone). Their dot is (actor, to) and their context is `rest` joined with (from, to] of that
  * actor. Everything else has a full `state`, and the fields here cache what it shows.
  */
+import { addHash } from '../base/hash.ts';
+import { intervalHash } from '../causality/actors.ts';
 import { Context } from '../causality/context.ts';
 import { runField } from '../types/increment.ts';
 import { NONE, REGISTER, STRING } from '../types/kinds.ts';
@@ -28,6 +30,8 @@ export const OVERFLOW = 64;
 export const RAW = 512;
 /** A float's text, though it may look like an integer: `embstr` in Redis. */
 export const TEXT = 1024;
+/** Changed since its Merkle term was worked out. */
+export const STALE = 2048;
 /** Counted as live, and as having a deadline, in its database's counts. */
 export const COUNTED = 128;
 export const COUNTED_EXPIRES = 256;
@@ -59,6 +63,8 @@ export class StoredKey {
   /** Own run that the next increment goes on with, in a full state. */
   run: Entry | null = null;
   flags = 0;
+  /** What it adds to its partition's Merkle tree; 0 for nothing (`cluster/trees`). */
+  term = 0;
   /** Seconds of the store's clock at the last access, and an access count for OBJECT FREQ. */
   used = 0;
   /** Bytes that it is reckoned to cost. */
@@ -80,6 +86,14 @@ export class StoredKey {
     const c = this.rest?.clone() ?? new Context();
     if (this.to > 0) c.add(this.actor, this.from, this.to);
     return c;
+  }
+
+  /** Hash of the context, without making one. */
+  contextHash(): number {
+    if (this.state !== null) return this.state.context.hash();
+    if (this.to === 0) return 0;
+    const own = intervalHash(this.actor, this.from, this.to);
+    return this.rest === null ? own : addHash(own, this.rest.hash());
   }
 
   /** The full form of a simple object, without changing it. */

@@ -9,7 +9,7 @@ import { ACTOR_BYTES, actorName, actorNumber } from '../causality/actors.ts';
 import { Context } from '../causality/context.ts';
 import { runField, sumPayload } from '../types/increment.ts';
 import { REGISTER } from '../types/kinds.ts';
-import { decodeEvent, encodeEvent, type KeyEvent } from '../types/state.ts';
+import { decodeEvent, decodeState, encodeEvent, encodeState, type KeyEvent, type KeyState } from '../types/state.ts';
 
 /** db, key, event. */
 const KEY_EVENT = 1;
@@ -22,8 +22,26 @@ const FLUSH = 4;
 /** Two databases change names: db, db. */
 const SWAP = 5;
 
+/** What another replica held of a key, to be joined: db, key, state. */
+const STATE = 6;
+
+/** A key that its owners have, and that leaves this node: db, key. */
+const FORGET = 7;
+
 export type JournalRecord =
+  | { kind: 'forget'; db: number; key: string }
+  | { kind: 'state'; db: number; key: string; state: KeyState }
   | { kind: 'event'; db: number; key: string; event: KeyEvent }
+  | {
+      kind: 'step';
+      db: number;
+      key: string;
+      actor: number;
+      to: number;
+      from: number;
+      runStart: number;
+      sum: number;
+    }
   | {
       kind: 'overwrite';
       db: number;
@@ -105,6 +123,19 @@ export function recordStep(
   finish(w, at);
 }
 
+export function recordState(w: ByteWriter, db: number, key: string, state: KeyState): void {
+  const at = begin(w, STATE, db);
+  w.str(key);
+  encodeState(w, state, false);
+  finish(w, at);
+}
+
+export function recordForget(w: ByteWriter, db: number, key: string): void {
+  const at = begin(w, FORGET, db);
+  w.str(key);
+  finish(w, at);
+}
+
 export function recordFlush(w: ByteWriter, db: number, floor: number): void {
   const at = begin(w, FLUSH, db);
   w.u53(floor);
@@ -128,6 +159,25 @@ export function overwriteEvent(r: Extract<JournalRecord, { kind: 'overwrite' }>)
     removes: [],
     adds: [{ field: REGISTER, data: r.value, num: r.deadline, aux: '' }],
   };
+}
+
+/** The event that a compact step stands for. */
+export function stepEvent(r: Extract<JournalRecord, { kind: 'step' }>): KeyEvent {
+  const field = runField(r.actor, r.runStart);
+  return {
+    actor: r.actor,
+    from: r.from,
+    to: r.to,
+    covers: null,
+    coversGone: [],
+    removes: r.from >= r.runStart ? [{ field, actor: r.actor, hlc: r.from }] : [],
+    adds: [{ field, ...sumPayload(String(r.sum)), aux: '' }],
+  };
+}
+
+/** The event of a record of any kind that has one. */
+export function eventOf(r: Extract<JournalRecord, { kind: 'event' | 'overwrite' | 'step' }>): KeyEvent {
+  return r.kind === 'event' ? r.event : r.kind === 'step' ? stepEvent(r) : overwriteEvent(r);
 }
 
 /** Reads the next record, or null at the end. */
@@ -160,11 +210,14 @@ export function readRecord(r: ByteReader): JournalRecord | null {
       const to = r.u53();
       const from = r.u53();
       const runStart = r.u53();
-      const field = runField(actor, runStart);
-      const removes = from >= runStart ? [{ field, actor, hlc: from }] : [];
-      const adds = [{ field, ...sumPayload(String(r.f64())), aux: '' }];
-      return { kind: 'event', db, key, event: { actor, from, to, covers: null, coversGone: [], removes, adds } };
+      return { kind: 'step', db, key, actor, to, from, runStart, sum: r.f64() };
     }
+    case STATE: {
+      const key = r.str();
+      return { kind: 'state', db, key, state: decodeState(r) };
+    }
+    case FORGET:
+      return { kind: 'forget', db, key: r.str() };
     case FLUSH:
       return { kind: 'flush', db, floor: r.u53() };
     case SWAP:

@@ -12,7 +12,7 @@ import { SeededRandom } from '../sim/random.ts';
 import { VirtualTime } from '../sim/time.ts';
 import { fingerprint, type KeyEvent } from '../types/state.ts';
 import { MemoryEngine } from './memory-engine.ts';
-import { overwriteEvent, readRecord } from './records.ts';
+import { eventOf, readRecord } from './records.ts';
 import { Store } from './store.ts';
 
 const SLOT = slotOf('k');
@@ -49,8 +49,7 @@ class Node {
     w.reset();
     const made: KeyEvent[] = [];
     for (let record = readRecord(r); record !== null; record = readRecord(r)) {
-      if (record.kind === 'event') made.push(record.event);
-      if (record.kind === 'overwrite') made.push(overwriteEvent(record));
+      if (record.kind === 'event' || record.kind === 'overwrite' || record.kind === 'step') made.push(eventOf(record));
     }
     this.events.push(...made);
     return made;

@@ -15,7 +15,7 @@ import { decodeState, encodeState, fingerprint, KeyState } from '../types/state.
 import { MISS, type Seen } from './keyspace.ts';
 import { MemoryEngine } from './memory-engine.ts';
 import { StoredKey } from './object.ts';
-import { overwriteEvent, readRecord } from './records.ts';
+import { eventOf, readRecord } from './records.ts';
 import { decodeObject, encodeObject } from './rows.ts';
 import { Store } from './store.ts';
 
@@ -236,10 +236,10 @@ test('the fast paths make what the general rules make: the journal, replayed eve
       for (const batch of batches) {
         const r = new ByteReader(batch);
         for (let record = readRecord(r); record !== null; record = readRecord(r)) {
-          assert.ok(record.kind === 'event' || record.kind === 'overwrite');
+          assert.ok(record.kind === 'event' || record.kind === 'overwrite' || record.kind === 'step');
           const name = `${record.db}:${record.key}`;
           if (!states.has(name)) states.set(name, new KeyState());
-          states.get(name)!.apply(record.kind === 'event' ? record.event : overwriteEvent(record));
+          states.get(name)!.apply(eventOf(record));
         }
       }
       for (const db of store.keys.databases) {

@@ -17,7 +17,7 @@ import { Expiry } from './expiry.ts';
 import { Fold, type RowsMeta } from './fold.ts';
 import { Journal } from './journal.ts';
 import { type KeyPlace, Keyspace } from './keyspace.ts';
-import { type JournalRecord, overwriteEvent, readRecord } from './records.ts';
+import { type JournalRecord, overwriteEvent, readRecord, stepEvent } from './records.ts';
 import { Residency } from './residency.ts';
 import { Scanner } from './scan.ts';
 
@@ -145,7 +145,7 @@ export class Store {
       try {
         for (let record = readRecord(r); record !== null; record = readRecord(r)) {
           records.push(record);
-          if (record.kind !== 'event' && record.kind !== 'overwrite') continue;
+          if (!('key' in record)) continue;
           const db = this.keys.databases[record.db];
           const slot = slotOf(record.key);
           if (!this.keys.isResident(db, record.key, slot)) places.push({ db, key: record.key, slot });
@@ -172,9 +172,21 @@ export class Store {
       if (!this.keys.replayOverwrite(db, key, actor, to, from, start, deadline, value))
         this.keys.replay(db, key, overwriteEvent(record));
       this.replayed.events++;
+    } else if (record.kind === 'step') {
+      const db = this.keys.databases[record.db];
+      const { key, actor, to, from, runStart, sum } = record;
+      if (!this.keys.replayStep(db, key, actor, to, from, runStart, sum)) this.keys.replay(db, key, stepEvent(record));
+      this.replayed.events++;
     } else if (record.kind === 'event') {
       this.keys.replay(this.keys.databases[record.db], record.key, record.event);
       this.replayed.events++;
+    } else if (record.kind === 'state') {
+      this.keys.joinState(this.keys.databases[record.db], record.key, slotOf(record.key), record.state, false);
+      this.replayed.events++;
+    } else if (record.kind === 'forget') {
+      const db = this.keys.databases[record.db];
+      const o = this.keys.object(db, record.key, slotOf(record.key));
+      if (o !== null) this.keys.forget(db, o);
     } else if (record.kind === 'flush') {
       const db = this.keys.databases[record.db];
       this.hlc.observe(record.floor);
