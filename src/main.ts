@@ -114,6 +114,7 @@ async function serve(config: Config, log: ReturnType<typeof openLog>): Promise<n
     await server.store.close();
     throw error;
   }
+  await server.joined();
   log.info({ addresses, directory, version: VERSION, node: server.nodeId }, 'Ready to accept connections');
   return done;
 }

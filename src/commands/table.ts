@@ -18,6 +18,10 @@ export class Command {
   readonly denyOom: boolean;
   readonly skipMonitor: boolean;
   readonly skipSlowlog: boolean;
+  /** Position of the only key, for the many commands that have just one in a fixed place; else 0. */
+  readonly onlyKey: number;
+  /** It has keys. */
+  readonly keyed: boolean;
   readonly subcommands: Map<string, Command> | null;
   readonly stat: CommandStat;
 
@@ -33,6 +37,10 @@ export class Command {
     this.denyOom = has('denyoom');
     this.skipMonitor = has('skip_monitor') || has('admin');
     this.skipSlowlog = has('skip_slowlog');
+    const [first] = spec.keys ?? [];
+    const fixed = spec.keys?.length === 1 && spec.getKeys === undefined && typeof first.begin === 'number';
+    this.onlyKey = fixed && first.range !== undefined && first.range.last === 0 ? (first.begin as number) : 0;
+    this.keyed = spec.getKeys !== undefined || (spec.keys?.some((k) => !k.flags.includes('not_key')) ?? false);
     this.stat = new CommandStat(this.fullName);
     this.subcommands = spec.subcommands
       ? new Map(spec.subcommands.map((s) => [s.name, new Command(s, spec.name)]))

@@ -10,7 +10,7 @@ import * as path from 'node:path';
 import { crc32 } from 'node:zlib';
 import sqlite3 from 'sqlite3';
 import { GrammeError } from '../base/errors.ts';
-import type { Engine, EntryRow, JournalRow, KeyRow, RowBatch, SyncPolicy } from '../ports/engine.ts';
+import type { Engine, EntryRow, HintRow, JournalRow, KeyRow, RowBatch, SyncPolicy } from '../ports/engine.ts';
 import type { Log } from '../ports/log.ts';
 import { findBadFrame } from './wal.ts';
 
@@ -18,6 +18,7 @@ const SCHEMA_VERSION = 1;
 const DATA = 'data.db';
 const JOURNAL = 'journal.db';
 const NODE = 'node.db';
+const HINTS = 'hints.db';
 const LOCK = 'gramme.lock';
 
 const DATA_SCHEMA = `
@@ -33,6 +34,13 @@ const DATA_SCHEMA = `
   CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;`;
 const JOURNAL_SCHEMA = `CREATE TABLE IF NOT EXISTS batches (seq INTEGER PRIMARY KEY, crc INTEGER NOT NULL, bytes BLOB NOT NULL);`;
 const NODE_SCHEMA = `CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;`;
+
+const HINTS_SCHEMA = `CREATE TABLE IF NOT EXISTS hints (
+  owner TEXT NOT NULL, db INTEGER NOT NULL, key BLOB NOT NULL, PRIMARY KEY (owner, db, key)) WITHOUT ROWID;`;
+const PUT_HINTS = `INSERT OR IGNORE INTO hints (owner, db, key)
+  SELECT value->>0, value->>1, substr(?1, (value->>2) + 1, value->>3) FROM json_each(?2)`;
+const DROP_HINTS = `DELETE FROM hints WHERE (owner, db, key) IN
+  (SELECT value->>0, value->>1, substr(?1, (value->>2) + 1, value->>3) FROM json_each(?2))`;
 
 // e.value is one row's array of numbers; ?1 is the blob that the offsets point into
 const PUT_KEYS = `INSERT OR REPLACE INTO keys (db, pos, key, deadline, spread, state)
@@ -124,6 +132,8 @@ export class SqliteEngine implements Engine {
   private readonly reader: Handle;
   private readonly journal: Handle;
   private readonly node: Handle;
+  private readonly hints: Handle;
+  private hintsOpen: Promise<void> | null = null;
   private readonly options: SqliteOptions;
   private readonly wal = new Map<string, number>();
   private sync: SyncPolicy = 'everysec';
@@ -139,6 +149,7 @@ export class SqliteEngine implements Engine {
     this.reader = new Handle(at(DATA));
     this.journal = new Handle(at(JOURNAL));
     this.node = new Handle(at(NODE));
+    this.hints = new Handle(at(HINTS));
   }
 
   async open(): Promise<void> {
@@ -232,9 +243,44 @@ export class SqliteEngine implements Engine {
     await this.reader.close();
     await this.data.close();
     await this.journal.close();
+    await this.hints.close();
     await this.node.close();
     if (this.owner) fs.rmSync(path.join(this.options.directory, LOCK), { force: true });
     this.owner = false;
+  }
+
+  // ------------------------------------------------------------------ hints
+
+  /** Only a node that has peers has the file. */
+  private openHints(): Promise<void> {
+    this.hintsOpen ??= this.openFile(this.hints, HINTS, HINTS_SCHEMA, 'NORMAL', 'EXCLUSIVE');
+    return this.hintsOpen;
+  }
+
+  private async changeHints(sql: string, hints: HintRow[]): Promise<void> {
+    await this.openHints();
+    const keys = Buffer.from(hints.map((h) => h.key).join(''), 'latin1');
+    let at = 0;
+    const rows = hints.map((h) => {
+      const row = [h.owner, h.db, at, h.key.length];
+      at += h.key.length;
+      return row;
+    });
+    await this.hints.run(sql, keys, JSON.stringify(rows));
+  }
+
+  putHints(hints: HintRow[]): Promise<void> {
+    return this.changeHints(PUT_HINTS, hints);
+  }
+
+  dropHints(hints: HintRow[]): Promise<void> {
+    return this.changeHints(DROP_HINTS, hints);
+  }
+
+  async readHints(): Promise<HintRow[]> {
+    await this.openHints();
+    const rows = await this.hints.all<{ owner: string; db: number; key: Buffer }>('SELECT owner, db, key FROM hints');
+    return rows.map((r) => ({ owner: r.owner, db: r.db, key: Buffer.from(r.key).latin1Slice() }));
   }
 
   async getMeta(name: string): Promise<Buffer | null> {

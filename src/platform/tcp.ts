@@ -4,51 +4,50 @@
  * A socket that Node made with `onread` reads into a buffer that we own, without allocating per read: half again as
  * many unpipelined commands per second. A server's accepted sockets don't offer that, so the accepted handle is moved
  * into a socket of our own making. Only `_handle` is semi-private; where it is missing the plain `data` event serves,
- * behind the same interface.
+ * behind the same interface. So it does under TLS, which has no `onread`.
  */
 import * as fs from 'node:fs';
 import * as net from 'node:net';
+import * as tls from 'node:tls';
 import { GrammeError } from '../base/errors.ts';
 import { READ_BUFFER_BYTES } from '../base/limits.ts';
-import type { ConnectOptions, Connection, ConnectionHandler, Listener, ListenOptions, Transport } from '../ports/transport.ts';
+import type {
+  Connection,
+  ConnectionHandler,
+  ConnectOptions,
+  Listener,
+  ListenOptions,
+  Transport,
+} from '../ports/transport.ts';
+import { clientTls, serverTls } from './tls.ts';
 
 /** One for all sockets: its bytes are dealt with before the read callback returns. */
 const shared = Buffer.allocUnsafeSlow(READ_BUFFER_BYTES);
 
 const NOBODY: ConnectionHandler = { onData() {}, onEnd() {}, onDrain() {}, onClose() {} };
 
+/** What makes a socket read into the shared buffer. */
+type OnRead = { buffer: Uint8Array; callback: (bytes: number, buf: Uint8Array) => boolean };
+
 class SocketConnection implements Connection {
   handler: ConnectionHandler = NOBODY;
-  readonly remote: string;
-  readonly local: string;
-  readonly fd: number;
+  remote = '';
+  local = '';
+  fd = -1;
   private readonly socket: net.Socket;
 
-  constructor(accepted: net.Socket, path: string | undefined, port: number, keepAliveSeconds: number) {
-    const remote = path !== undefined ? `${path}:0` : endpoint(accepted.remoteAddress, accepted.remotePort);
-    this.local = path !== undefined ? `${path}:0` : endpoint(accepted.localAddress, port);
-    this.remote = remote;
-    const handle = (accepted as unknown as { _handle?: { fd?: number } | null })._handle;
-    this.fd = handle?.fd ?? -1;
-    let socket = accepted;
-    if (handle) {
-      (accepted as unknown as { _handle: unknown })._handle = null;
-      socket = new net.Socket({
-        handle,
-        allowHalfOpen: true,
-        onread: {
-          buffer: shared,
-          callback: (bytes: number, buf: Uint8Array): boolean => {
-            this.handler.onData(buf as Buffer, 0, bytes);
-            return true;
-          },
-        },
-      } as net.SocketConstructorOpts);
-      socket.resume();
-    } else socket.on('data', (chunk: Buffer) => this.handler.onData(chunk, 0, chunk.length));
+  /** `make` gives the socket; one that can't read into the shared buffer must have its `data` event listened to. */
+  constructor(make: (onread: OnRead) => net.Socket, keepAliveSeconds: number) {
+    const socket = make({
+      buffer: shared,
+      callback: (bytes: number, buf: Uint8Array): boolean => {
+        this.handler.onData(buf as Buffer, 0, bytes);
+        return true;
+      },
+    });
     this.socket = socket;
     socket.setNoDelay(true);
-    if (keepAliveSeconds > 0 && path === undefined) socket.setKeepAlive(true, keepAliveSeconds * 1000);
+    if (keepAliveSeconds > 0) socket.setKeepAlive(true, keepAliveSeconds * 1000);
     socket.on('end', () => this.handler.onEnd());
     socket.on('drain', () => this.handler.onDrain());
     socket.on('error', () => socket.destroy());
@@ -57,6 +56,10 @@ class SocketConnection implements Connection {
       this.handler = NOBODY;
       handler.onClose();
     });
+  }
+
+  readData(): void {
+    this.socket.on('data', (chunk: Buffer) => this.handler.onData(chunk, 0, chunk.length));
   }
 
   write(buf: Buffer, start: number, end: number): boolean {
@@ -92,22 +95,109 @@ function endpoint(host: string | undefined, port: number | undefined): string {
   return address.includes(':') ? `[${address}]:${port ?? 0}` : `${address}:${port ?? 0}`;
 }
 
+function fdOf(socket: net.Socket): number {
+  return (socket as unknown as { _handle?: { fd?: number } | null })._handle?.fd ?? -1;
+}
+
+/** A socket that a listener accepted: its handle moves into one that reads into the shared buffer. */
+function acceptPlain(accepted: net.Socket, path: string | undefined, port: number, keepAlive: number): Connection {
+  const remote = path !== undefined ? `${path}:0` : endpoint(accepted.remoteAddress, accepted.remotePort);
+  const local = path !== undefined ? `${path}:0` : endpoint(accepted.localAddress, port);
+  const handle = (accepted as unknown as { _handle?: { fd?: number } | null })._handle;
+  const connection = new SocketConnection(
+    (onread) => {
+      if (!handle) return accepted;
+      (accepted as unknown as { _handle: unknown })._handle = null;
+      // what is left of it is no open connection: a server that closes would wait for it
+      accepted.destroy();
+      return new net.Socket({ handle, allowHalfOpen: true, onread } as net.SocketConstructorOpts);
+    },
+    path === undefined ? keepAlive : 0,
+  );
+  connection.remote = remote;
+  connection.local = local;
+  connection.fd = handle?.fd ?? -1;
+  if (handle) connection.resume();
+  else connection.readData();
+  return connection;
+}
+
+function acceptTls(accepted: tls.TLSSocket, port: number, keepAlive: number): Connection {
+  const connection = new SocketConnection(() => accepted, keepAlive);
+  connection.remote = endpoint(accepted.remoteAddress, accepted.remotePort);
+  connection.local = endpoint(accepted.localAddress, port);
+  connection.fd = fdOf(accepted);
+  connection.readData();
+  return connection;
+}
+
 export class TcpTransport implements Transport {
-  connect(_options: ConnectOptions): Promise<Connection> {
-    return Promise.reject(new GrammeError('IO', 'not yet'));
+  connect(options: ConnectOptions): Promise<Connection> {
+    const { host, port } = options;
+    return new Promise((resolve, reject) => {
+      const refuse = (why: string) => reject(new GrammeError('IO', `can't connect to ${endpoint(host, port)}: ${why}`));
+      let socket: net.Socket;
+      let connection: SocketConnection;
+      try {
+        const secure = options.tls === undefined ? null : clientTls(options.tls);
+        connection = new SocketConnection((onread) => {
+          const plain = { host, port, allowHalfOpen: true };
+          socket = secure === null ? net.connect({ ...plain, onread }) : tls.connect({ ...plain, ...secure });
+          return socket;
+        }, options.keepAliveSeconds ?? 0);
+      } catch (error) {
+        // certificates that can't be read, or a port that can't be one
+        refuse((error as Error).message);
+        return;
+      }
+      const timer = setTimeout(() => {
+        refuse(`no answer within ${options.timeoutMs} ms`);
+        socket.destroy();
+      }, options.timeoutMs);
+      // several addresses tried in vain give an error without a message
+      socket!.once('error', (error: NodeJS.ErrnoException) => refuse(error.message || (error.code ?? 'failed')));
+      socket!.once('close', () => {
+        clearTimeout(timer);
+        refuse('closed');
+      });
+      socket!.once(options.tls === undefined ? 'connect' : 'secureConnect', () => {
+        clearTimeout(timer);
+        connection.remote = endpoint(socket.remoteAddress, socket.remotePort);
+        connection.local = endpoint(socket.localAddress, socket.localPort);
+        connection.fd = fdOf(socket);
+        resolve(connection);
+        // what has been decrypted already must not come before the handler is there
+        if (options.tls !== undefined) setImmediate(() => connection.readData());
+      });
+    });
   }
 
-  listen(options: ListenOptions, accept: (connection: Connection) => void): Promise<Listener> {
+  async listen(options: ListenOptions, accept: (connection: Connection) => void): Promise<Listener> {
     const { path, host } = options;
     if (path !== undefined && fs.existsSync(path) && fs.statSync(path).isSocket()) fs.rmSync(path);
-    const server = net.createServer({ pauseOnConnect: true, allowHalfOpen: true, noDelay: true });
     const port = () =>
       typeof server.address() === 'object' ? ((server.address() as net.AddressInfo | null)?.port ?? 0) : 0;
-    server.on('connection', (socket) => {
-      // a client that is gone before we look has no address left
-      if (socket.destroyed) return;
-      accept(new SocketConnection(socket, path, port(), options.keepAliveSeconds ?? 0));
-    });
+    const keepAlive = options.keepAliveSeconds ?? 0;
+    const server =
+      options.tls !== undefined
+        ? tls.createServer({ allowHalfOpen: true, noDelay: true, ...serverTls(options.tls) })
+        : net.createServer({ pauseOnConnect: true, allowHalfOpen: true, noDelay: true });
+    if (options.tls !== undefined) {
+      const optional = options.tls.authClients === 'optional';
+      server.on('secureConnection', (socket: tls.TLSSocket) => {
+        if (socket.destroyed) return;
+        // none is fine, a bad one is not
+        if (optional && !socket.authorized && Object.keys(socket.getPeerCertificate()).length > 0) socket.destroy();
+        else accept(acceptTls(socket, port(), keepAlive));
+      });
+      // somebody who doesn't speak TLS, or shows no certificate
+      server.on('tlsClientError', (_error, socket: tls.TLSSocket) => socket.destroy());
+    } else {
+      server.on('connection', (socket: net.Socket) => {
+        // a client that is gone before we look has no address left
+        if (!socket.destroyed) accept(acceptPlain(socket, path, port(), keepAlive));
+      });
+    }
     return new Promise((resolve, reject) => {
       server.once('error', (error: NodeJS.ErrnoException) => {
         const where = path ?? `${host ?? '*'}:${options.port}`;
@@ -118,10 +208,11 @@ export class TcpTransport implements Transport {
         if (path !== undefined && options.mode) fs.chmodSync(path, options.mode);
         resolve({
           address: path ?? `${host ?? '*'}:${port()}`,
-          close: () =>
-            new Promise<void>((done) => {
-              server.close(() => done());
-            }),
+          close: () => {
+            // nothing is listened on from here on; connections end when their owners end them
+            server.close();
+            return Promise.resolve();
+          },
         });
       };
       if (path !== undefined) server.listen({ path, backlog: options.backlog }, listening);

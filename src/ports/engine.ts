@@ -47,6 +47,13 @@ export interface JournalRow {
   bytes: Buffer;
 }
 
+/** A key that an absent owner has missed writes of (paper 4.6). */
+export interface HintRow {
+  owner: string;
+  db: number;
+  key: string;
+}
+
 export interface Engine {
   /** Opens or creates the files; checks and migrates the schema. */
   open(): Promise<void>;
@@ -86,6 +93,11 @@ export interface Engine {
   /** Keys with 0 < deadline <= until, at most `limit`. */
   due(until: number, limit: number): Promise<{ db: number; pos: number; key: string; deadline: number }[]>;
   isEmpty(): Promise<boolean>;
+
+  /** Hints, in a file of their own. */
+  putHints(hints: HintRow[]): Promise<void>;
+  dropHints(hints: HintRow[]): Promise<void>;
+  readHints(): Promise<HintRow[]>;
 
   /** A consistent copy of everything into another directory while serving. */
   backup(directory: string): Promise<void>;

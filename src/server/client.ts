@@ -4,6 +4,7 @@
 import type { Connection } from '../ports/transport.ts';
 import type { Argv } from '../resp/argv.ts';
 import { RequestParser } from '../resp/parser.ts';
+import type { Hole } from './output.ts';
 
 /** `CLIENT REPLY`. */
 export const REPLY_ON = 0;
@@ -44,6 +45,12 @@ export class Client {
   pendingEnd = 0;
   /** Reading is paused because too much output is unsent. */
   paused = false;
+  /** In a cluster: the keys of the command at hand have just been read from enough replicas. */
+  fresh = false;
+  /** Its reads go to the coordinator, though this node has a copy. */
+  noReplica = false;
+  /** Replies that wait behind one that is not there yet. */
+  queue: (Buffer | Hole)[] | null = null;
   /** Bytes in and out, for CLIENT LIST. */
   bytesIn = 0;
   bytesOut = 0;

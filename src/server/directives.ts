@@ -138,6 +138,14 @@ function only(value: string, why: string, read: z.ZodType<string, string> = text
   );
 }
 
+const tlsProtocols = checked((t) => {
+  const names = t.split(/[\s,]+/).filter((name) => name !== '');
+  if (!names.every((name) => /^TLSv1(\.[123])?$/i.test(name))) {
+    throw 'Invalid tls-protocols: it is a list of TLSv1, TLSv1.1, TLSv1.2 and TLSv1.3';
+  }
+  return names.join(' ');
+});
+
 const positiveDecimal = checked((t) => {
   const n = /^\d+(\.\d+)?$/.test(t) ? Number(t) : Number.NaN;
   if (!(n > 0 && n <= 1000)) throw 'argument must be a number above 0 and at most 1000';
@@ -273,6 +281,63 @@ const SECTIONS: Record<string, Row[]> = {
       integer(1n, UINT_MAX),
       'Clients served at the same time; more are told so and closed.',
     ],
+  ],
+  TLS: [
+    [
+      'tls-port',
+      '0',
+      'start',
+      port,
+      'TCP port for clients that speak TLS; 0 listens on none. With port 0 it is the only one.',
+    ],
+    [
+      'tls-cert-file',
+      '',
+      'start',
+      text,
+      'Certificate that this server shows, to clients and to other nodes; a PEM file.',
+    ],
+    ['tls-key-file', '', 'start', text, 'Private key of that certificate; a PEM file.'],
+    ['tls-key-file-pass', '', 'start', text, 'Passphrase of the key file; empty for none.'],
+    [
+      'tls-ca-cert-file',
+      '',
+      'start',
+      text,
+      "Certificates of the authorities that others' certificates must come from; a PEM file.",
+    ],
+    ['tls-ca-cert-dir', '', 'start', text, 'Directory of such PEM files, beside or instead of that one.'],
+    [
+      'tls-auth-clients',
+      'yes',
+      'start',
+      oneOf('no', 'yes', 'optional'),
+      'Must clients show a certificate: yes, no, or optional (one that is shown must be good).',
+    ],
+    [
+      'tls-cluster',
+      'no',
+      'start',
+      yesNo,
+      'Whether the cluster bus runs over TLS; nodes then always show each other their certificates.',
+    ],
+    [
+      'tls-protocols',
+      '',
+      'start',
+      tlsProtocols,
+      'Versions of TLS to speak, as in "TLSv1.2 TLSv1.3"; empty for those two.',
+      several,
+    ],
+    ['tls-ciphers', '', 'start', text, 'Ciphers up to TLS 1.2, as OpenSSL lists them; empty for the default ones.'],
+    [
+      'tls-ciphersuites',
+      '',
+      'start',
+      text,
+      'Ciphersuites of TLS 1.3, as OpenSSL lists them; empty for the default ones.',
+    ],
+    ['tls-prefer-server-ciphers', 'no', 'start', yesNo, "Follow this server's order of ciphers and not the client's."],
   ],
   General: [
     ['databases', '16', 'start', integer(1n, 16384n), 'Databases that SELECT can choose from.'],

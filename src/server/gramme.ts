@@ -24,6 +24,7 @@ import { Client, REPLY_OFF, REPLY_ON, REPLY_SKIP } from './client.ts';
 import type { Config } from './config.ts';
 import { formatMonitorLine } from './monitor.ts';
 import { Output } from './output.ts';
+import type { Router } from './router.ts';
 import type { Server } from './server.ts';
 import { Stats } from './stats.ts';
 
@@ -79,7 +80,9 @@ export class GrammeServer implements Server, CommandContext {
   now = 0;
 
   private readonly transport: Transport;
-  private readonly output: Output;
+  readonly output: Output;
+  /** Set in a cluster. */
+  router: Router | null = null;
   private readonly parsed = new Argv(1024);
   private readonly peeked = new Argv(64);
   private readonly peeker = new RequestParser();
@@ -158,7 +161,32 @@ export class GrammeServer implements Server, CommandContext {
       this.listeners.push(await this.transport.listen({ path, mode, backlog }, accept));
     }
     this.background.push(this.timers.every(CRON_MS, () => this.cron()));
+    if (this.router !== null) {
+      const address = await this.router.cluster.start(this.router);
+      this.log.info({ bus: address }, 'the cluster bus is open');
+    }
     return this.listeners.map((l) => l.address);
+  }
+
+  /** Has peers from now on; called before `listen`. */
+  joinCluster(router: Router): void {
+    this.router = router;
+    this.output.ticketToAwait = () => {
+      const ticket = router.cluster.replicator.seal();
+      router.flushLinks();
+      return ticket;
+    };
+    this.output.onSent = () => router.flushLinks();
+    const committed = this.store.journal.onCommitted;
+    this.store.journal.onCommitted = (upTo) => {
+      committed(upTo);
+      router.cluster.receiver.committed(upTo);
+    };
+  }
+
+  /** Resolves when this node belongs to the cluster that it is to join; at once when it is alone. */
+  async joined(): Promise<void> {
+    await this.router?.cluster.membership.joined;
   }
 
   shutdown(): Promise<void> {
@@ -178,6 +206,7 @@ export class GrammeServer implements Server, CommandContext {
     this.output.flush();
     await this.store.journal.flush();
     this.output.flush();
+    await this.router?.cluster.stop();
     await this.store.close();
     for (const client of this.clients.values()) client.connection.destroy();
     this.log.info({}, 'everything is on disk; bye');
@@ -421,7 +450,7 @@ export class GrammeServer implements Server, CommandContext {
       this.waitingForGate.add(client);
       return false;
     }
-    return true;
+    return this.router === null || this.router.enter(client, command, argv);
   }
 
   private reject(command: Command, out: ReplyWriter, message: string): void {
@@ -440,6 +469,7 @@ export class GrammeServer implements Server, CommandContext {
     const timed = !command.fast || this.stats.timeAll || (++this.calls & (TIMING_SAMPLE - 1)) === 0;
     const started = timed ? this.clock.monotonic() : 0;
     client.lastCommand = command.fullName;
+    let failed = false;
     try {
       command.handler(this);
     } catch (error) {
@@ -449,7 +479,9 @@ export class GrammeServer implements Server, CommandContext {
         return;
       }
       this.caught(error, command, out, before);
+      failed = true;
     }
+    if (this.router !== null) this.router.leave(client, command, argv, before, out.pos, failed);
     if (this.monitors.size > 0 && !command.skipMonitor) this.feedMonitors(client, argv);
     if (this.deferred !== null) this.awaitDeferred(client, command, argv);
     if (timed) {
@@ -487,13 +519,13 @@ export class GrammeServer implements Server, CommandContext {
   // ------------------------------------------------------------------ waiting
 
   /** Stops serving a client until `resume`; what it sends meanwhile is kept. */
-  private suspend(client: Client, argv: Argv): void {
+  suspend(client: Client, argv: Argv): void {
     client.waiting = true;
     client.waitingArgv = argv.copy();
   }
 
   /** Runs a suspended client's command again, then what has come in behind it. */
-  private retry(client: Client): void {
+  retry(client: Client): void {
     const argv = client.waitingArgv;
     client.waiting = false;
     client.waitingArgv = null;
@@ -513,6 +545,43 @@ export class GrammeServer implements Server, CommandContext {
     }
     this.resumeInput(client);
     if (client.endAfterWaiting && !client.waiting) this.closeClient(client, true);
+  }
+
+  /** Runs a command for somebody who is no connection. */
+  executeFor(client: Client, argv: Argv): void {
+    const { client: current, argv: was, out, db } = this;
+    this.execute(client, argv);
+    this.client = current;
+    this.argv = was;
+    this.out = out;
+    this.db = db;
+    if (current !== undefined && !current.closed) this.output.reselect(current);
+  }
+
+  /** The database of the command at hand. */
+  dbOf(): Database {
+    return this.db;
+  }
+
+  /** What happens from now on happens at this time. */
+  beginTick(): void {
+    this.tick();
+  }
+
+  /** Replies at once to the command that is being admitted. */
+  replyNow(client: Client, text: string): void {
+    this.output.select(client).raw(text);
+  }
+
+  /** The command that a client waits for has failed. */
+  failWaiting(client: Client, error: ReplyError): void {
+    client.waiting = false;
+    client.waitingArgv = null;
+    if (client.closed) return;
+    this.tick();
+    const out = this.output.select(client);
+    this.fail(out, error.message, null);
+    this.goOn(client);
   }
 
   /** The command needs keys from disk: brings in all that it names, and runs it again. */

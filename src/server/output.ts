@@ -3,19 +3,42 @@
  *
  * Everything that is written between two turns of the event loop goes into one buffer, as segments (client, start,
  * end); at the end of the tick each client gets its bytes in one write. When the journal must be on disk first
- * (`always`), the whole of a tick's output waits for its batch, in order: so nobody sees a reply, or a value, that a
- * power cut could take back.
+ * (`always`), or other replicas must have taken what was written (`cluster/replicator`), the whole of a tick's output
+ * waits, in order: so nobody sees a reply, or a value, that could be taken back.
+ *
+ * A reply that comes from elsewhere, from another node or from running a command again, is a *hole*: the client's later
+ * replies queue behind it until it is filled, and nobody else waits for it.
  */
 import { REPLY_FLUSH_BYTES } from '../base/limits.ts';
+import type { Ticket } from '../cluster/replicator.ts';
 import { ReplyWriter } from '../resp/reply.ts';
 import type { Client } from './client.ts';
+
+/** A reply that is not there yet. */
+export class Hole {
+  readonly client: Client;
+  bytes: Buffer | null = null;
+
+  constructor(client: Client) {
+    this.client = client;
+  }
+}
+
+interface Patch {
+  start: number;
+  end: number;
+  hole: Hole;
+}
 
 interface Held {
   buf: Buffer;
   end: number;
   clients: Client[];
   starts: number[];
+  holes: (Hole | null)[];
   batch: number;
+  ticket: Ticket | null;
+  patches: Patch[] | null;
   closing: Client[];
 }
 
@@ -27,13 +50,19 @@ export class Output {
   onWritten: (client: Client, bytes: number) => void = () => {};
   /** Asked, at a flush, which journal batch the replies must wait for; 0 for none. */
   batchToAwait: () => number = () => 0;
+  /** Asked, at a flush, which ticket they must wait for. */
+  ticketToAwait: (() => Ticket | null) | null = null;
+  /** Called when a round of writes is over. */
+  onSent: (() => void) | null = null;
 
   private clients: Client[] = [];
   private starts: number[] = [];
+  private holes: (Hole | null)[] = [];
   private current: Client | null = null;
   private held: Held[] = [];
   private spare: Buffer[] = [];
   private scheduled = false;
+  private committed = 0;
   private readonly schedule: (run: () => void) => void;
 
   constructor(schedule: (run: () => void) => void) {
@@ -45,6 +74,7 @@ export class Output {
     if (this.current !== client) {
       this.clients.push(client);
       this.starts.push(this.w.pos);
+      this.holes.push(null);
       this.current = client;
     }
     this.w.resp3 = client.resp === 3;
@@ -53,6 +83,24 @@ export class Output {
       this.schedule(this.tickEnd);
     }
     return this.w;
+  }
+
+  /** Goes on for a client that was in the middle of its input, if anything more comes. */
+  reselect(client: Client): void {
+    this.w.resp3 = client.resp === 3;
+    this.current = null;
+  }
+
+  /** The client's next reply comes later, by `fill`. */
+  hole(client: Client): Hole {
+    const hole = new Hole(client);
+    this.clients.push(client);
+    this.starts.push(this.w.pos);
+    this.holes.push(hole);
+    // what follows is another segment, also of the same client
+    this.current = null;
+    this.select(client);
+    return hole;
   }
 
   /** A long tick: sends what there is. */
@@ -74,21 +122,25 @@ export class Output {
 
   flush(): void {
     const batch = this.batchToAwait();
-    const { clients, starts } = this;
+    const ticket = this.ticketToAwait === null ? null : this.ticketToAwait();
+    const { clients, starts, holes } = this;
     if (clients.length === 0) return;
     this.current = null;
     const end = this.w.pos;
     const closing = clients.filter((c) => c.closing);
-    if (batch > 0 || this.held.length > 0) {
-      this.held.push({ buf: this.w.buf, end, clients, starts, batch, closing });
+    if (batch > 0 || ticket !== null || this.held.length > 0) {
+      this.held.push({ buf: this.w.buf, end, clients, starts, holes, batch, ticket, patches: null, closing });
       this.clients = [];
       this.starts = [];
+      this.holes = [];
       this.fresh();
       return;
     }
-    const free = this.send(this.w.buf, end, clients, starts, closing);
+    const free = this.send({ buf: this.w.buf, end, clients, starts, holes, patches: null, closing });
     clients.length = 0;
     starts.length = 0;
+    holes.length = 0;
+    this.onSent?.();
     if (!free || this.w.buf.length > 16 * BUFFER_BYTES) this.fresh();
     else this.w.pos = 0;
   }
@@ -100,35 +152,119 @@ export class Output {
 
   /** The journal has everything up to this batch: replies that waited for it go out. */
   release(upTo: number): void {
-    while (this.held.length > 0 && this.held[0].batch <= upTo) {
-      const h = this.held.shift()!;
-      const free = this.send(h.buf, h.end, h.clients, h.starts, h.closing);
+    this.committed = upTo;
+    this.releaseReady();
+  }
+
+  /** Sends, in order, what waits for nothing any more. */
+  releaseReady(): void {
+    let any = false;
+    while (this.held.length > 0) {
+      const h = this.held[0];
+      if (h.batch > this.committed || (h.ticket !== null && !h.ticket.done)) break;
+      this.held.shift();
+      any = true;
+      const free = this.send(h);
       if (free && h.buf.length === BUFFER_BYTES && this.spare.length < 8) this.spare.push(h.buf);
     }
+    if (any) this.onSent?.();
+  }
+
+  /**
+   * The bytes [start, end) that wait for this ticket are not to be sent: something else will take their place. Null when
+   * they have gone out already.
+   */
+  patch(ticket: Ticket, client: Client, start: number, end: number): Hole | null {
+    const h = this.held.find((x) => x.ticket === ticket);
+    if (h === undefined) return null;
+    const hole = new Hole(client);
+    h.patches ??= [];
+    h.patches.push({ start, end, hole });
+    h.patches.sort((a, b) => a.start - b.start);
+    return hole;
   }
 
   /** The disk refused a batch: whoever waits for it can't be told that it is safe, and loses the connection instead. */
   abandon(): void {
-    const held = this.held;
-    this.held = [];
+    const held = this.held.filter((h) => h.batch > 0);
+    this.held = this.held.filter((h) => h.batch === 0);
     for (const h of held) for (const client of h.clients) client.connection.destroy();
   }
 
   /** Returns true when the system took everything, so that the buffer may be used again. */
-  private send(buf: Buffer, end: number, clients: Client[], starts: number[], closing: Client[]): boolean {
+  private send(h: Pick<Held, 'buf' | 'end' | 'clients' | 'starts' | 'holes' | 'patches' | 'closing'>): boolean {
+    const { buf, end, clients, starts, holes } = h;
     let free = true;
     for (let i = 0; i < clients.length; i++) {
       const client = clients[i];
+      if (client.closed) continue;
+      const hole = holes[i];
+      if (hole !== null) {
+        this.queue(client, hole);
+        continue;
+      }
       const start = starts[i];
       const stop = i + 1 < clients.length ? starts[i + 1] : end;
-      if (client.closed) continue;
-      if (stop > start) {
-        if (!client.connection.write(buf, start, stop)) free = false;
-        client.bytesOut += stop - start;
-        this.onWritten(client, stop - start);
-      }
+      if (stop === start) continue;
+      if (h.patches !== null) this.sendPatched(client, buf, start, stop, h.patches);
+      else if (client.queue !== null) this.queue(client, Buffer.from(buf.subarray(start, stop)));
+      else if (!this.write(client, buf, start, stop)) free = false;
     }
-    for (const client of closing) client.connection.end();
+    for (const client of h.closing) {
+      if (client.queue === null) client.connection.end();
+    }
     return free;
+  }
+
+  private write(client: Client, buf: Buffer, start: number, end: number): boolean {
+    const free = client.connection.write(buf, start, end);
+    client.bytesOut += end - start;
+    this.onWritten(client, end - start);
+    return free;
+  }
+
+  private sendPatched(client: Client, buf: Buffer, start: number, stop: number, patches: Patch[]): void {
+    let at = start;
+    for (const p of patches) {
+      if (p.start < start || p.end > stop) continue;
+      if (p.start > at) this.queue(client, Buffer.from(buf.subarray(at, p.start)));
+      this.queue(client, p.hole);
+      at = p.end;
+    }
+    if (at < stop) this.queue(client, Buffer.from(buf.subarray(at, stop)));
+  }
+
+  // ------------------------------------------------------------------ holes
+
+  private queue(client: Client, item: Buffer | Hole): void {
+    if (client.queue === null) client.queue = [item];
+    else client.queue.push(item);
+    this.drain(client);
+  }
+
+  /** Writes what is there, up to the first hole. */
+  private drain(client: Client): void {
+    const { queue } = client;
+    if (queue === null) return;
+    let sent = 0;
+    for (; sent < queue.length; sent++) {
+      const item = queue[sent];
+      const bytes = item instanceof Hole ? item.bytes : item;
+      if (bytes === null) break;
+      if (!client.closed && bytes.length > 0) this.write(client, bytes, 0, bytes.length);
+    }
+    if (sent < queue.length) {
+      if (sent > 0) queue.splice(0, sent);
+      return;
+    }
+    client.queue = null;
+    if (client.closing) client.connection.end();
+  }
+
+  /** The reply is here; the bytes must not change any more. */
+  fill(hole: Hole, bytes: Buffer): void {
+    hole.bytes = bytes;
+    if (hole.client.queue !== null) this.drain(hole.client);
+    this.onSent?.();
   }
 }

@@ -43,11 +43,16 @@ export const CALM: LinkFaults = {
 export const CUT_NOTICE_MS = 5000;
 /** Messages that wait on one clogged link, at most; later datagrams are lost, sessions break. */
 export const MAX_CLOGGED = 100_000;
+/** What a lost packet costs a session: the first retransmission, in ms; each further one takes twice as long. */
+export const RETRANSMIT_MS = 200;
+const MAX_RETRANSMITS = 6;
 
 export interface NodeHandler {
   onDatagram?(from: string, bytes: Buffer): void;
+  /** Whether anybody listens there; without it, every port is open. */
+  accepts?(port: number): boolean;
   /** A session that a peer has opened. Set its handler before returning. */
-  onSession?(session: Session): void;
+  onSession?(session: Session, port: number): void;
 }
 
 export interface SessionHandler {
@@ -61,8 +66,12 @@ export interface Session {
   readonly remote: string;
   handler: SessionHandler | null;
   readonly isOpen: boolean;
+  /** Told when the process at the other end has taken so many bytes, or they are lost. */
+  onTaken: ((bytes: number) => void) | null;
   /** Returns false when the session is known to be broken. */
   send(bytes: Buffer): boolean;
+  /** Tells the other end that so many of its bytes have been taken. */
+  take(bytes: number): void;
   close(): void;
 }
 
@@ -102,6 +111,7 @@ class End implements Session {
   readonly local: string;
   readonly remote: string;
   handler: SessionHandler | null = null;
+  onTaken: ((bytes: number) => void) | null = null;
   isOpen = true;
   other!: End;
   /** Under way to the other end, oldest first: whatever arrives is the oldest. */
@@ -124,6 +134,10 @@ class End implements Session {
     return true;
   }
 
+  take(bytes: number): void {
+    if (this.other.isOpen) this.other.onTaken?.(bytes);
+  }
+
   close(): void {
     this.network.closeEnd(this);
   }
@@ -138,6 +152,8 @@ export class SimNetwork {
   private readonly ends = new Set<End>();
   /** Faults of links that have none of their own. */
   faults: LinkFaults;
+  /** Told of each delivery: for traces. */
+  onDelivered: ((from: string, to: string, bytes: Buffer) => void) | null = null;
 
   constructor(time: Clock & Timers, seed: number, faults: LinkFaults = CALM) {
     this.time = time;
@@ -161,6 +177,23 @@ export class SimNetwork {
     for (const end of [...this.ends]) if (end.local === name) this.closeEnd(end);
   }
 
+  /**
+   * The machine is gone from one moment to the next (a power cut): nobody sends its peers a reset. They learn of it as
+   * from a cut.
+   */
+  vanish(name: string): void {
+    const node = this.nodes.get(name);
+    if (node === undefined) return;
+    node.up = false;
+    node.waiting = [];
+    for (const end of [...this.ends]) {
+      if (end.local !== name) continue;
+      end.isOpen = false;
+      this.ends.delete(end);
+      this.hole(end);
+    }
+  }
+
   /** The process stands still: nothing is handed to it until `resume`, and nobody can tell it from a slow one. */
   pause(name: string): void {
     this.node(name).paused = true;
@@ -171,7 +204,8 @@ export class SimNetwork {
     node.paused = false;
     const waiting = node.waiting;
     node.waiting = [];
-    for (const deliver of waiting) deliver();
+    // one at a time, each with what its promises lead to, as the process would read its sockets
+    for (const deliver of waiting) this.time.after(0, () => this.handTo(node, deliver));
   }
 
   private node(name: string): SimNode {
@@ -267,6 +301,7 @@ export class SimNetwork {
       if (node === undefined || !node.up) this.stats.lost++;
       else {
         this.stats.delivered++;
+        this.onDelivered?.(from, to, copy);
         node.handler.onDatagram?.(from, Buffer.from(copy));
       }
     };
@@ -284,7 +319,7 @@ export class SimNetwork {
    * Opens a session; `opened` is given null when it is refused (nobody is there) or times out (the way is cut). As with
    * TCP it is open here once the answer is back, and there before anything that is sent over it.
    */
-  connect(from: string, to: string, opened: (session: Session | null) => void): void {
+  connect(from: string, to: string, opened: (session: Session | null) => void, port = 0): void {
     const origin = this.nodes.get(from);
     if (origin === undefined || !origin.up) return;
     const there = this.delay(this.faultsOf(from, to));
@@ -296,7 +331,8 @@ export class SimNetwork {
     const timeOut = () => void this.time.after(CUT_NOTICE_MS, () => this.hand(from, () => tell(null)));
     const arrive = () => {
       const node = this.nodes.get(to);
-      if (node === undefined || !node.up) {
+      // a machine that is there refuses; one that isn't says nothing, but its router does
+      if (node === undefined || !node.up || node.handler.accepts?.(port) === false) {
         this.travel(to, from, back, { deliver: () => tell(null), lost: timeOut });
         return;
       }
@@ -320,7 +356,7 @@ export class SimNetwork {
         near.isOpen = false;
         timeOut();
       });
-      node.handler.onSession?.(far);
+      node.handler.onSession?.(far, port);
     };
     this.travel(from, to, there, { deliver: arrive, lost: timeOut });
   }
@@ -330,7 +366,11 @@ export class SimNetwork {
     const faults = this.faultsOf(end.local, end.remote);
     this.stats.sent++;
     const breaks = this.random.next() < faults.breakage;
-    const delay = this.delay(faults);
+    const loss = this.random.next();
+    let delay = this.delay(faults);
+    // TCP sends again what is lost: it comes late, and what follows waits behind it
+    for (let i = 0, p = faults.loss; loss < p && i < MAX_RETRANSMITS; i++, p *= faults.loss)
+      delay += RETRANSMIT_MS << i;
     if (breaks) {
       this.stats.lost++;
       this.breakSession(end);
@@ -343,6 +383,7 @@ export class SimNetwork {
         return;
       }
       this.stats.delivered++;
+      this.onDelivered?.(end.local, end.remote, copy);
       end.other.handler?.onMessage(copy);
     };
     this.enqueue(end, delay, deliver, () => void this.stats.lost++);
@@ -443,7 +484,12 @@ export class SimNetwork {
   /** Hands over now, or when the node goes on. */
   private hand(to: string, deliver: () => void): void {
     const node = this.nodes.get(to);
-    if (node?.paused) node.waiting.push(deliver);
+    if (node === undefined) deliver();
+    else this.handTo(node, deliver);
+  }
+
+  private handTo(node: SimNode, deliver: () => void): void {
+    if (node.paused) node.waiting.push(deliver);
     else deliver();
   }
 }

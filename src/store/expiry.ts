@@ -93,5 +93,6 @@ export class Expiry {
     if (this.keys.mayExpire !== null && !this.keys.mayExpire(o.slot)) return;
     if (this.keys.isLive(o)) this.keys.dropExpiredSiblings(db, o);
     else if (o.deadline <= now) this.keys.expire(db, o);
+    this.keys.onOwn?.();
   }
 }

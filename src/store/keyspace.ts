@@ -14,6 +14,7 @@ import { MERGE_OVERFLOW, TOO_MANY_SIBLINGS, WRONG_TYPE } from '../base/errors.ts
 import { CHUNK_BYTES } from '../base/limits.ts';
 import type { HybridClock } from '../causality/clock.ts';
 import { Context } from '../causality/context.ts';
+import { positionOf } from '../ring/position.ts';
 import { SLOTS, slotOf } from '../ring/slots.ts';
 import { chunkField } from '../types/chunks.ts';
 import { registerName } from '../types/deadline.ts';
@@ -118,6 +119,13 @@ export class Keyspace {
   made: { slots: number[]; befores: number[] } | null = null;
   /** In a cluster: objects whose Merkle terms are to be worked out again. Null while alone. */
   stale: StoredKey[] | null = null;
+  /** Called after a change that no command has made. */
+  onOwn: (() => void) | null = null;
+  /** The object that was looked up last: of a command on one key, that key's. */
+  lastFound: StoredKey | null = null;
+  onLoaded: ((o: StoredKey) => void) | null = null;
+  onLeave: ((o: StoredKey) => void) | null = null;
+  onFlushed: ((db: Database) => void) | null = null;
   /** In a cluster: this node may remove the keys of this slot that are past their deadlines. */
   mayExpire: ((slot: number) => boolean) | null = null;
   /** Called for each change of a key, as keyspace notifications name it. */
@@ -166,9 +174,13 @@ export class Keyspace {
     if (o !== undefined) {
       // written only when it changes: a read should not dirty the object's memory
       if (o.used !== this.seconds) o.used = this.seconds;
+      this.lastFound = o;
       return o;
     }
-    if (shard.lacks(key)) return null;
+    if (shard.lacks(key)) {
+      this.lastFound = null;
+      return null;
+    }
     this.missing = { db, key, slot };
     throw MISS;
   }
@@ -269,8 +281,34 @@ export class Keyspace {
     this.account(o);
   }
 
+  /** A shard's objects in order of place: made when keys have come or gone since. */
+  inOrder(shard: Shard): { keys: StoredKey[]; places: Float64Array } {
+    if (shard.sorted !== null && shard.sorted.additions === shard.additions) return shard.sorted;
+    const list = [...shard.map.values()].map((o) => ({ o, place: positionOf(o.slot, o.key) }));
+    list.sort((a, b) => a.place - b.place);
+    const places = Float64Array.from(list, (x) => x.place);
+    shard.sorted = { additions: shard.additions, keys: list.map((x) => x.o), places };
+    return shard.sorted;
+  }
+
+  /** Resident objects with first <= place < end. */
+  inPlaces(shard: Shard, first: number, end: number): StoredKey[] {
+    const { keys, places } = this.inOrder(shard);
+    let lo = 0;
+    let hi = keys.length;
+    while (lo < hi) {
+      const mid = (lo + hi) >>> 1;
+      if (places[mid] < first) lo = mid + 1;
+      else hi = mid;
+    }
+    let to = lo;
+    while (to < keys.length && places[to] < end) to++;
+    return keys.slice(lo, to);
+  }
+
   /** Takes an object out of memory. */
   evict(db: Database, o: StoredKey): void {
+    this.onLeave?.(o);
     const shard = db.shards[o.slot >> this.shift];
     shard.map.delete(o.key);
     // one without a row is gone altogether
@@ -952,6 +990,7 @@ export class Keyspace {
     db.keys = 0;
     db.expires = 0;
     this.onFlush(db);
+    this.onFlushed?.(db);
   }
 
   /** Set by the fold: the rows of a flushed database must go. */

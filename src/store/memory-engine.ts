@@ -2,7 +2,7 @@
  * The `memory` engine: the paper's in-memory buffer, as an engine. Nothing survives the process; everything else is
  * as with files, so tests and the simulator use it where the disk is not what they are about.
  */
-import type { Engine, EntryRow, JournalRow, KeyRow, RowBatch, SyncPolicy } from '../ports/engine.ts';
+import type { Engine, EntryRow, HintRow, JournalRow, KeyRow, RowBatch, SyncPolicy } from '../ports/engine.ts';
 
 interface Tables {
   keys: Map<string, KeyRow>;
@@ -42,6 +42,20 @@ export class MemoryEngine implements Engine {
 
   async dropJournal(upTo: number): Promise<void> {
     this.journal = this.journal.filter((row) => row.seq > upTo);
+  }
+
+  private hints = new Map<string, HintRow>();
+
+  async putHints(hints: HintRow[]): Promise<void> {
+    for (const h of hints) this.hints.set(`${h.owner}:${h.db}:${h.key}`, h);
+  }
+
+  async dropHints(hints: HintRow[]): Promise<void> {
+    for (const h of hints) this.hints.delete(`${h.owner}:${h.db}:${h.key}`);
+  }
+
+  async readHints(): Promise<HintRow[]> {
+    return [...this.hints.values()];
   }
 
   async beginRows(): Promise<void> {

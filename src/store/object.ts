@@ -32,6 +32,8 @@ export const RAW = 512;
 export const TEXT = 1024;
 /** Changed since its Merkle term was worked out. */
 export const STALE = 2048;
+/** Its term is part of its partition's Merkle tree. */
+export const IN_TREE = 4096;
 /** Counted as live, and as having a deadline, in its database's counts. */
 export const COUNTED = 128;
 export const COUNTED_EXPIRES = 256;

@@ -6,7 +6,7 @@ import { EVICT_STEP_OBJECTS, RANGE_PAGE_ROWS } from '../base/limits.ts';
 import type { Timers } from '../ports/clock.ts';
 import type { Engine, KeyRow } from '../ports/engine.ts';
 import type { Log } from '../ports/log.ts';
-import { firstPositionOfSlot, positionOf, slotOfPosition } from '../ring/position.ts';
+import { firstPositionOfSlot, POSITIONS, positionOf, slotOfPosition } from '../ring/position.ts';
 import { SLOTS } from '../ring/slots.ts';
 import { NONE } from '../types/kinds.ts';
 import { KeyFilter } from './key-filter.ts';
@@ -51,6 +51,9 @@ export class Residency {
   private handIterator: IterableIterator<StoredKey> | null = null;
   private idleSeconds = 64;
   private stopped = false;
+  private whole = false;
+  private evictionsWhenWhole = 0;
+  private wholeChecked = -1;
   private readonly engine: Engine;
   private readonly keys: Keyspace;
   private readonly timers: Timers;
@@ -66,6 +69,16 @@ export class Residency {
       if (this.reads.size > 0) this.dropped.set(`${o.db}:${o.key}`, this.lastRead);
       evict(db, o);
     };
+  }
+
+  /** Everything is in memory: nothing can be missing. */
+  get isWhole(): boolean {
+    if (this.whole && this.evictions === this.evictionsWhenWhole) return true;
+    if (this.wholeChecked === this.keys.seconds) return this.whole && this.evictions === this.evictionsWhenWhole;
+    this.wholeChecked = this.keys.seconds;
+    this.whole = this.keys.databases.every((db) => db.shards.every((s) => s.complete));
+    this.evictionsWhenWhole = this.evictions;
+    return this.whole;
   }
 
   /** Resolves once all of these are resident (known to be absent counts). Reads of a tick go together. */
@@ -169,6 +182,7 @@ export class Residency {
       if (o.deadline !== 0) o.flags |= ROW_EXPIRES | COUNTED_EXPIRES;
     }
     this.keys.adopt(shard, o);
+    this.keys.onLoaded?.(o);
     return true;
   }
 
@@ -234,8 +248,9 @@ export class Residency {
       for (const db of this.keys.databases) {
         if (db.keys === 0) {
           // counts are exact, so a database without keys needs no reading, unless tombstones are kept
-          if (this.keys.sole) for (const shard of db.shards) if (shard.map.size === 0) shard.complete = true;
-          continue;
+          const bare = this.keys.sole || (await this.engine.range(db.index, 0, POSITIONS, 1)).length === 0;
+          if (bare) for (const shard of db.shards) if (shard.map.size === 0) shard.complete = true;
+          if (this.keys.sole || bare) continue;
         }
         for (let p = 0; p < db.shards.length; p++) {
           if (this.stopped) return;

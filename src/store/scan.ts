@@ -58,7 +58,7 @@ export class Scanner {
   /** Adds keys at or after `at`; returns the place to go on at, or -1 when the partition is done. */
   private stepInMemory(shard: Shard, at: number, count: number, found: string[]): number {
     if (shard.map.size === 0) return -1;
-    const view = this.sorted(shard);
+    const view = this.keys.inOrder(shard);
     const { keys, places } = view;
     let lo = 0;
     let hi = keys.length;
@@ -74,16 +74,6 @@ export class Scanner {
       if (this.keys.isLive(keys[i])) found.push(keys[i].key);
     }
     return -1;
-  }
-
-  /** The shard's keys in order of place: made when keys have come or gone since. */
-  private sorted(shard: Shard): { keys: StoredKey[]; places: Float64Array } {
-    if (shard.sorted !== null && shard.sorted.additions === shard.additions) return shard.sorted;
-    const list = [...shard.map.values()].map((o) => ({ o, place: positionOf(o.slot, o.key) }));
-    list.sort((a, b) => a.place - b.place);
-    const places = Float64Array.from(list, (x) => x.place);
-    shard.sorted = { additions: shard.additions, keys: list.map((x) => x.o), places };
-    return shard.sorted;
   }
 
   private async stepOnDisk(db: Database, partition: number, at: number, count: number): Promise<ScanStep> {

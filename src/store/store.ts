@@ -16,7 +16,7 @@ import { slotOf } from '../ring/slots.ts';
 import { Expiry } from './expiry.ts';
 import { Fold, type RowsMeta } from './fold.ts';
 import { Journal } from './journal.ts';
-import { type KeyPlace, Keyspace } from './keyspace.ts';
+import { type Database, type KeyPlace, Keyspace } from './keyspace.ts';
 import { type JournalRecord, overwriteEvent, readRecord, stepEvent } from './records.ts';
 import { Residency } from './residency.ts';
 import { Scanner } from './scan.ts';
@@ -55,7 +55,7 @@ export class Store {
   readonly engine: Engine;
   readonly hlc: HybridClock;
   readonly identity: Identity;
-  readonly tokens: TokenMint;
+  tokens: TokenMint;
   /** What replay at start did. */
   replayed = { batches: 0, events: 0, ms: 0 };
   /** What the background check of the whole file found: null until it is done, then 'ok' or the damage. */
@@ -266,6 +266,20 @@ export class Store {
       this.journal.backlogBytes > Math.min(JOURNAL_LIMIT_BYTES, this.residency.limit) ||
       this.keys.bytes > this.residency.limit * 1.5 + 16 * 1024 * 1024
     );
+  }
+
+  /** Joins a cluster: tokens are signed and read with its key from now on. */
+  async adoptCluster(clusterId: string, tokenKey: string): Promise<void> {
+    const { identity } = this;
+    if (identity.clusterId === clusterId && identity.tokenKey === tokenKey) return;
+    identity.clusterId = clusterId;
+    identity.tokenKey = tokenKey;
+    this.tokens = new TokenMint(clusterId, tokenKey);
+    await this.engine.setMeta('identity', Buffer.from(JSON.stringify(identity)));
+  }
+
+  placeOf(db: Database, key: string): KeyPlace {
+    return { db, key, slot: slotOf(key) };
   }
 
   /** A consistent copy into another directory while serving. */

@@ -1,0 +1,587 @@
+/**
+ * One node's part in the cluster: puts the pieces together, and says for each partition who coordinates it and who takes
+ * part in its reads and writes.
+ *
+ * Nothing here knows what a command is: the server asks for a `Route`, runs the command or sends it on, and gives the
+ * records that came of it to `replicate`.
+ */
+import { ByteReader, ByteWriter } from '../base/bytes.ts';
+import type { Clock, Random, Timers } from '../ports/clock.ts';
+import type { Log } from '../ports/log.ts';
+import type { TlsOptions, Transport } from '../ports/transport.ts';
+import type { KeyPlace } from '../store/keyspace.ts';
+import { keyOfRecord } from '../store/replica.ts';
+import type { Store } from '../store/store.ts';
+import { Bus, type Link } from './bus.ts';
+import { Hints } from './hints.ts';
+import { Membership } from './membership.ts';
+import * as m from './messages.ts';
+import { type Peer, Peers } from './peers.ts';
+import { Reads } from './reads.ts';
+import { Receiver } from './receiver.ts';
+import { Repair } from './repair.ts';
+import { type Group, type Quota, Replicator, type ReplicatorEvents } from './replicator.ts';
+import type { Ring } from './ring.ts';
+import { Rpc } from './rpc.ts';
+import { States } from './states.ts';
+import { Trees } from './trees.ts';
+
+const HINTS_MS = 200;
+
+export interface ClusterOptions {
+  n: number;
+  r: number;
+  w: number;
+  writeMin: () => number;
+  readMin: () => number;
+  seeds: readonly string[];
+  autoJoin: boolean;
+  host: string;
+  zone: string;
+  weight: number;
+  secret: string;
+  tls: TlsOptions | null;
+  bindHost: string;
+  port: number;
+  /** What other nodes and clients are told. */
+  busAddress: string;
+  clientAddress: string;
+}
+
+export interface ClusterParts {
+  store: Store;
+  transport: Transport;
+  clock: Clock;
+  timers: Timers;
+  random: Random;
+  log: Log;
+  options: ClusterOptions;
+}
+
+/** Who does what for one partition, as this node sees it now. */
+export interface Route {
+  epoch: number;
+  partition: number;
+  /** Null when it is this node. */
+  coordinator: Peer | null;
+  /** Nobody who may coordinate can be reached. */
+  nobody: boolean;
+  /** This node is one of those who serve. */
+  home: boolean;
+  write: Group;
+  read: Group;
+}
+
+/** What the server does for other nodes. */
+export interface ClusterServer extends Omit<ReplicatorEvents, 'missed'> {
+  forward(peer: Peer, buf: Buffer, start: number, end: number): void;
+  forwarded(peer: Peer, buf: Buffer, start: number, end: number): void;
+  /** A peer's link is gone, or it is not waited for any longer. */
+  lost(peer: Peer): void;
+  /** Who coordinates what has changed. */
+  routesChanged(): void;
+  sweep(now: number): void;
+}
+
+export class Cluster {
+  readonly bus: Bus;
+  readonly peers: Peers;
+  readonly rpc: Rpc;
+  readonly membership: Membership;
+  readonly ring: Ring;
+  readonly replicator: Replicator;
+  readonly receiver: Receiver;
+  readonly reads: Reads;
+  readonly states: States;
+  readonly hints: Hints;
+  readonly trees: Trees;
+  readonly repair: Repair;
+  readonly self: string;
+  readonly options: ClusterOptions;
+  private readonly parts: ClusterParts;
+  private readonly store: Store;
+  private server!: ClusterServer;
+  private readonly routes: (Route | undefined)[] = [];
+  private readonly groups = new Map<string, Group>();
+  private groupsEpoch = -1;
+  /** Where this node's own records begin that have not been replicated yet. */
+  private markW: ByteWriter;
+  private mark = 0;
+  private nextHints = 0;
+  /** Who takes part in the operation that `replicate` has just sent. */
+  lastGroup: Group | null = null;
+  private stopped = false;
+
+  private constructor(parts: ClusterParts, bus: Bus, peers: Peers, rpc: Rpc, membership: Membership) {
+    const { store, clock, timers, random, log, options } = parts;
+    this.parts = parts;
+    this.store = store;
+    this.options = options;
+    this.bus = bus;
+    this.peers = peers;
+    this.rpc = rpc;
+    this.membership = membership;
+    this.ring = membership.ring;
+    this.self = store.identity.nodeId;
+    this.markW = store.journal.w;
+    const applied = () => this.skip();
+    this.states = new States({ store, peers, clock, log });
+    this.states.applied = applied;
+    this.reads = new Reads({
+      store,
+      peers,
+      ring: this.ring,
+      clock,
+      repair: (peer, place) => this.states.send(peer, place),
+    });
+    this.hints = new Hints({ store, peers, states: this.states, timers, log });
+    this.trees = new Trees({ keys: store.keys, engine: store.engine, timers, log });
+    this.repair = new Repair({
+      store,
+      trees: this.trees,
+      peers,
+      ring: this.ring,
+      reads: this.reads,
+      states: this.states,
+      rpc,
+      clock,
+      timers,
+      random,
+      log,
+      r: options.r,
+      w: options.w,
+      coordinates: (p) => this.coordinates(p),
+      applied,
+    });
+    this.replicator = new Replicator(peers, clock, {
+      done: (t) => this.server.done(t),
+      failed: (t, g, copies) => this.server.failed(t, g, copies),
+      unclean: (peer, t, op, db, key, theirs) => this.server.unclean(peer, t, op, db, key, theirs),
+      missed: (owner, buf, start) => this.hints.add(owner, keyOfRecord(store.keys, buf, start)),
+    });
+    this.receiver = new Receiver({
+      store,
+      timers,
+      log,
+      events: { hint: (owner, place) => this.hints.add(owner, place), applied },
+    });
+    store.keys.made = { slots: [], befores: [] };
+    store.keys.onOwn = () => this.replicateOwn();
+    store.keys.mayExpire = (slot) => this.mayExpire(store.keys.partitionOf(slot));
+  }
+
+  static async open(parts: ClusterParts): Promise<Cluster> {
+    const { store, transport, clock, timers, random, log, options } = parts;
+    // the bus asks who we are before there is a membership to say so
+    const known: { membership: Membership | null } = { membership: null };
+    const bus = new Bus({
+      transport,
+      clock,
+      timers,
+      random,
+      log,
+      hello: () => ({
+        nodeId: store.identity.nodeId,
+        clusterId: known.membership?.clusterId ?? '',
+        session: store.identity.session,
+        bus: options.busAddress,
+        client: options.clientAddress,
+      }),
+      secret: options.secret,
+      tls: options.tls,
+    });
+    const peers = new Peers({ self: store.identity.nodeId, bus, clock, timers, random, log });
+    const rpc = new Rpc(peers, clock);
+    const membership = await Membership.open(
+      { store, bus, peers, rpc, clock, timers, random, log, superseded: () => {} },
+      {
+        seeds: options.seeds,
+        autoJoin: options.autoJoin,
+        host: options.host,
+        zone: options.zone,
+        weight: options.weight,
+        n: options.n,
+        bus: options.busAddress,
+        client: options.clientAddress,
+      },
+    );
+    known.membership = membership;
+    return new Cluster(parts, bus, peers, rpc, membership);
+  }
+
+  /** @param server what runs commands here */
+  async start(server: ClusterServer): Promise<string> {
+    this.server = server;
+    const { bus, peers, membership } = this;
+    this.ringChanged('layout');
+    await this.hints.start();
+    bus.onUp = (link) => this.linkUp(link);
+    bus.onDown = (link) => this.linkDown(link);
+    bus.onFrame = (link, kind, buf, start, end) => this.frame(link, kind, buf, start, end);
+    bus.onRefused = (address) => this.refused(address);
+    peers.onChange = (peer, was) => this.peerChanged(peer, was);
+    peers.onSweep = (now) => this.sweep(now);
+    peers.onStall = (ms) => {
+      this.parts.log.warn({ ms: Math.round(ms) }, 'this node was stalled; it reads before it runs until it has caught up');
+      this.repair.loseTenure();
+    };
+    membership.onRing = (what) => this.ringChanged(what);
+    this.repair.onSettled = () => membership.settled();
+    const address = await bus.listen(this.options.bindHost, this.options.port);
+    this.trees.start();
+    membership.start();
+    this.repair.start();
+    return address;
+  }
+
+  async stop(): Promise<void> {
+    this.stopped = true;
+    this.membership.stop();
+    this.repair.stop();
+    this.trees.stop();
+    this.peers.stop();
+    await this.hints.stop();
+    await this.membership.saved();
+    await this.bus.close();
+  }
+
+  // ------------------------------------------------------------------ routes
+
+  get isAlone(): boolean {
+    return this.ring.members.length === 1 && this.ring.members[0] === this.self;
+  }
+
+  private get epoch(): number {
+    return this.peers.epoch + this.ring.epoch;
+  }
+
+  route(p: number): Route {
+    const route = this.routes[p];
+    if (route !== undefined && route.epoch === this.epoch) return route;
+    const fresh = this.makeRoute(p);
+    this.routes[p] = fresh;
+    return fresh;
+  }
+
+  private makeRoute(p: number): Route {
+    const { ring, peers, self } = this;
+    let coordinator: Peer | null = null;
+    let nobody = true;
+    for (const id of ring.list(p)) {
+      if (id !== self && !peers.isHealthy(id)) continue;
+      coordinator = id === self ? null : peers.get(id);
+      nobody = false;
+      break;
+    }
+    return {
+      epoch: this.epoch,
+      partition: p,
+      coordinator,
+      nobody,
+      home: ring.homes(p).includes(self),
+      write: this.writeGroup(p, this.options.w, this.options.writeMin()),
+      read: this.readGroup(p, this.options.r, this.options.readMin()),
+    };
+  }
+
+  coordinates(p: number): boolean {
+    const r = this.route(p);
+    return !r.nobody && r.coordinator === null;
+  }
+
+  /** Its coordinator removes what is past its deadline, once it knows that it has everything. */
+  private mayExpire(p: number): boolean {
+    return this.isAlone || (this.coordinates(p) && this.repair.tenure[p] === 1);
+  }
+
+  /** Who takes part in a write. @param min copies without which it has failed */
+  writeGroup(p: number, w: number, min: number): Group {
+    const { ring, peers, self } = this;
+    const homes = ring.homes(p);
+    const gaining = ring.gaining(p);
+    const list = ring.list(p);
+    const targets: Peer[] = [];
+    const hintFor: (string | null)[] = [];
+    const absent: string[] = [];
+    const counted: Peer[] = [];
+    const used = new Set<string>([...homes, ...gaining, self]);
+    let copies = homes.includes(self) ? 1 : 0;
+    const missing: string[] = [];
+    for (const id of [...homes, ...gaining]) {
+      if (id === self) continue;
+      const peer = peers.get(id);
+      if (peer.link === null) absent.push(id);
+      else {
+        targets.push(peer);
+        hintFor.push(null);
+        if (homes.includes(id)) counted.push(peer);
+      }
+      if (!peer.isWell && homes.includes(id)) missing.push(id);
+    }
+    // the next healthy nodes stand in (paper 4.6); this one too, when it is no home and has to coordinate
+    for (const owner of missing) {
+      if (copies === 0 && !homes.includes(self)) {
+        copies = 1;
+        if (!absent.includes(owner)) absent.push(owner);
+        continue;
+      }
+      const standIn = list.find((id) => !used.has(id) && peers.isHealthy(id));
+      if (standIn === undefined) continue;
+      used.add(standIn);
+      const peer = peers.get(standIn);
+      targets.push(peer);
+      hintFor.push(owner);
+      counted.push(peer);
+    }
+    const quotas: Quota[] = [{ peers: counted, need: Math.max(0, Math.min(w, homes.length) - copies) }];
+    if (gaining.length > 0) {
+      const target = ring.target(p);
+      const fresh = target.filter((id) => id !== self).map((id) => peers.get(id));
+      const own = target.includes(self) ? 1 : 0;
+      quotas.push({ peers: fresh, need: Math.max(0, Math.min(w, target.length) - own) });
+    }
+    return this.intern({ targets, hintFor, quotas, self: copies, min: Math.min(min, homes.length), absent, ticket: 0 });
+  }
+
+  private readGroup(p: number, r: number, min: number): Group {
+    const { ring, peers, self } = this;
+    const homes = ring.homes(p);
+    const targets: Peer[] = [];
+    for (const id of homes) {
+      const peer = id === self ? null : peers.get(id);
+      if (peer?.isWell) targets.push(peer);
+    }
+    const copies = homes.includes(self) ? 1 : 0;
+    const need = Math.max(0, Math.min(r, homes.length) - copies);
+    return this.intern({
+      targets: need === 0 ? [] : targets,
+      hintFor: targets.map(() => null),
+      quotas: [{ peers: targets, need }],
+      self: 1,
+      min: Math.min(min, homes.length),
+      absent: [],
+      ticket: 0,
+    });
+  }
+
+  /** Partitions with the same nodes share a group, so that a tick has few of them. */
+  private intern(g: Group): Group {
+    if (this.groupsEpoch !== this.epoch) {
+      this.groupsEpoch = this.epoch;
+      this.groups.clear();
+    }
+    const ids = (list: readonly Peer[]) => list.map((x) => x.id).join();
+    const name = [
+      ids(g.targets),
+      g.hintFor.join(),
+      g.quotas.map((q) => `${ids(q.peers)}/${q.need}`).join(';'),
+      g.self,
+      g.min,
+      g.absent.join(),
+    ].join('|');
+    const known = this.groups.get(name);
+    if (known !== undefined) return known;
+    this.groups.set(name, g);
+    return g;
+  }
+
+  // ------------------------------------------------------------------ replication
+
+  /** What came into the journal since is not this node's own doing. */
+  private skip(): void {
+    this.replicateOwn();
+    this.markW = this.store.journal.w;
+    this.mark = this.markW.pos;
+  }
+
+  /**
+   * Sends the records that have been made since the last time to their replicas.
+   * @param group for the first key, when it is other than its route's
+   * @returns the operation's number, or -1 when nothing was written
+   */
+  replicate(group: Group | null): number {
+    const made = this.store.keys.made!;
+    const n = made.slots.length;
+    const { w } = this.store.journal;
+    if (n === 0) {
+      this.markW = w;
+      this.mark = w.pos;
+      return -1;
+    }
+    let at = w === this.markW ? this.mark : 0;
+    let op = -1;
+    let first: Group | null = null;
+    for (let i = 0; i < n; i++) {
+      const end = at + 4 + w.buf.readUInt32LE(at);
+      const g = group ?? this.route(this.store.keys.partitionOf(made.slots[i])).write;
+      if (op < 0) {
+        op = this.replicator.begin(g);
+        first = g;
+      } else this.replicator.join(this.replicator.ticket(), g);
+      this.replicator.write(g, op, w.buf, at, end, made.befores[i]);
+      at = end;
+    }
+    this.lastGroup = first;
+    made.slots.length = 0;
+    made.befores.length = 0;
+    this.markW = w;
+    this.mark = w.pos;
+    return op;
+  }
+
+  /** Records that came from elsewhere are in the journal. */
+  applied(): void {
+    this.skip();
+  }
+
+  /** Records that no command has made: expiry. */
+  replicateOwn(): void {
+    if (this.store.keys.made!.slots.length > 0) this.replicate(null);
+  }
+
+  // ------------------------------------------------------------------ links
+
+  private linkUp(link: Link): void {
+    if (this.stopped) return;
+    const peer = this.peers.get(link.nodeId);
+    // frames are numbered afresh on each link
+    peer.nextSeq = Math.max(peer.nextSeq, peer.acked + 1);
+    this.peers.attach(link);
+    this.membership.linkUp(link);
+    this.nextHints = 0;
+  }
+
+  private linkDown(link: Link): void {
+    const peer = this.peers.get(link.nodeId);
+    this.peers.detach(link);
+    this.reads.lost(peer);
+    this.rpc.lost(peer);
+    this.states.lost(peer);
+    this.repair.lost(peer);
+    this.receiver.forget(peer);
+    this.replicator.lost(peer);
+    this.server.lost(peer);
+  }
+
+  private refused(address: string): void {
+    for (const { id, facts } of this.membership.known()) if (facts.bus === address) this.peers.refused(id);
+  }
+
+  private peerChanged(peer: Peer, was: boolean): void {
+    if (was === peer.isWell) return;
+    this.repair.peerChanged(peer);
+    if (peer.isWell) this.nextHints = 0;
+    else this.server.lost(peer);
+    this.server.routesChanged();
+    this.replicator.check();
+  }
+
+  private ringChanged(what: 'layout' | 'serving'): void {
+    const { keys } = this.store;
+    keys.sole = this.isAlone || this.ring.layout === null;
+    if (what === 'layout') this.repair.loseTenure();
+    this.server.routesChanged();
+  }
+
+  private sweep(now: number): void {
+    this.replicator.sweep(now);
+    this.reads.sweep(now);
+    this.rpc.sweep(now);
+    this.states.sweep(now);
+    this.server.sweep(now);
+    if (now >= this.nextHints) {
+      this.nextHints = now + HINTS_MS;
+      this.hints.deliver(now);
+    }
+  }
+
+  private frame(link: Link, kind: number, buf: Buffer, start: number, end: number): void {
+    const peer = this.peers.get(link.nodeId);
+    if (peer.link !== link) return;
+    try {
+      this.take(peer, link, kind, buf, start, end);
+    } catch (error) {
+      this.parts.log.error(
+        { peer: peer.id.slice(0, 8), kind, error: error instanceof Error ? error.stack : String(error) },
+        'a frame made no sense; the link is closed',
+      );
+      link.destroy();
+    }
+  }
+
+  private take(peer: Peer, link: Link, kind: number, buf: Buffer, start: number, end: number): void {
+    switch (kind) {
+      case m.REPLICATE:
+        this.receiver.take(peer, buf, start, end);
+        return;
+      case m.ACK:
+        this.replicator.takeAck(peer, new ByteReader(buf, start, end));
+        return;
+      case m.FORWARD:
+        this.server.forward(peer, buf, start, end);
+        return;
+      case m.FORWARDED:
+        this.server.forwarded(peer, buf, start, end);
+        return;
+      case m.GOSSIP:
+      case m.RING:
+      case m.RING_NAME:
+        this.membership.take(link, kind, buf, start, end);
+        return;
+      default:
+        this.takeSlow(peer, link, kind, Buffer.from(buf.subarray(start, end)));
+    }
+  }
+
+  /** Frames that are dealt with over several ticks, so over bytes of their own. */
+  private takeSlow(peer: Peer, link: Link, kind: number, bytes: Buffer): void {
+    const r = new ByteReader(bytes);
+    const failed = (error: unknown) => this.parts.log.warn({ kind, error: String(error) }, 'a frame could not be served');
+    switch (kind) {
+      case m.FETCH:
+        this.reads.answer(peer, r).catch(failed);
+        return;
+      case m.FETCHED:
+        this.reads.taken(peer, r);
+        this.skip();
+        return;
+      case m.STATES:
+        this.states.take(peer, bytes, 0, bytes.length).catch(failed);
+        return;
+      case m.STATES_TAKEN:
+        this.states.taken(peer, r);
+        return;
+      case m.CALL:
+        this.rpc.take(peer, r).catch(failed);
+        return;
+      case m.ANSWER:
+        this.rpc.taken(peer, r);
+        return;
+      case m.EXCHANGE:
+        this.repair.take(peer, r);
+        return;
+      case m.CONFIRM:
+        this.repair.takeConfirm(peer, r);
+        return;
+      default:
+        // a later protocol version may say more
+        this.peers.take(link, kind, r);
+    }
+  }
+
+  /** Waits until this node has everything that its peers had for it, for tests and tools. */
+  isQuiet(): boolean {
+    return (
+      this.hints.count === 0 &&
+      this.states.outstanding === 0 &&
+      this.reads.outstanding === 0 &&
+      this.replicator.waiting === 0 &&
+      this.repair.strayPartitions === 0 &&
+      this.ring.moving().length === 0
+    );
+  }
+
+  place(db: number, key: string): KeyPlace {
+    return this.store.placeOf(this.store.keys.databases[db], key);
+  }
+}

@@ -1,0 +1,168 @@
+/**
+ * Hinted handoff (paper 4.6): which keys an absent owner has missed writes of.
+ *
+ * A hint is a mark and not a copy: the data is in this node's own store, as a home replica's or as a stand-in's, so ten
+ * thousand writes of one key are one hint, and what is delivered is the key as it is then. Hints are kept in a file of
+ * their own, scanned when the owner is back, and dropped when it has the key on disk. A hint that a crash took back is
+ * no loss: the trees find what it stood for, and keys that a stand-in holds are handed over as strays.
+ */
+import type { Timer, Timers } from '../ports/clock.ts';
+import type { Engine, HintRow } from '../ports/engine.ts';
+import type { Log } from '../ports/log.ts';
+import type { KeyPlace } from '../store/keyspace.ts';
+import type { Store } from '../store/store.ts';
+import type { Peer, Peers } from './peers.ts';
+import type { States } from './states.ts';
+
+/** Hints for one owner; beyond it only the trees know what it has missed. */
+export const MAX_HINTS = 1_000_000;
+const FLUSH_MS = 50;
+/** Hints under way to one owner. */
+const WINDOW = 2048;
+const RETRY_MS = 500;
+
+interface Owner {
+  keys: Map<string, KeyPlace>;
+  underWay: Set<string>;
+  overflown: boolean;
+  retryAt: number;
+}
+
+export class Hints {
+  private readonly owners = new Map<string, Owner>();
+  private toPut: HintRow[] = [];
+  private toDrop: HintRow[] = [];
+  private timer: Timer | null = null;
+  private writing = false;
+  private readonly store: Store;
+  private readonly engine: Engine;
+  private readonly peers: Peers;
+  private readonly states: States;
+  private readonly timers: Timers;
+  private readonly log: Log;
+  stats = { added: 0, delivered: 0, overflown: 0 };
+
+  constructor(parts: { store: Store; peers: Peers; states: States; timers: Timers; log: Log }) {
+    this.store = parts.store;
+    this.engine = parts.store.engine;
+    this.peers = parts.peers;
+    this.states = parts.states;
+    this.timers = parts.timers;
+    this.log = parts.log;
+  }
+
+  /** Reads what an earlier session left. */
+  async start(): Promise<void> {
+    for (const row of await this.engine.readHints()) {
+      const db = this.store.keys.databases[row.db];
+      if (db !== undefined) this.ownerOf(row.owner).keys.set(`${row.db}:${row.key}`, this.store.placeOf(db, row.key));
+    }
+    this.timer = this.timers.every(FLUSH_MS, () => void this.flush());
+  }
+
+  async stop(): Promise<void> {
+    this.timer?.cancel();
+    await this.flush();
+  }
+
+  get count(): number {
+    let n = 0;
+    for (const o of this.owners.values()) n += o.keys.size;
+    return n;
+  }
+
+  /** Hints waiting, by owner. */
+  byOwner(): Map<string, number> {
+    return new Map([...this.owners].filter(([, o]) => o.keys.size > 0).map(([id, o]) => [id, o.keys.size]));
+  }
+
+  has(db: number, key: string): boolean {
+    const name = `${db}:${key}`;
+    for (const o of this.owners.values()) if (o.keys.has(name)) return true;
+    return false;
+  }
+
+  private ownerOf(id: string): Owner {
+    let o = this.owners.get(id);
+    if (o === undefined) {
+      o = { keys: new Map(), underWay: new Set(), overflown: false, retryAt: 0 };
+      this.owners.set(id, o);
+    }
+    return o;
+  }
+
+  add(owner: string, place: KeyPlace): void {
+    if (owner === this.peers.self) return;
+    const o = this.ownerOf(owner);
+    const name = `${place.db.index}:${place.key}`;
+    // written again while it is being delivered: it must go once more
+    o.underWay.delete(name);
+    if (o.keys.has(name)) return;
+    if (o.keys.size >= MAX_HINTS) {
+      if (!o.overflown) this.log.warn({ owner: owner.slice(0, 8) }, 'too many hints for a node; the trees will find the rest');
+      o.overflown = true;
+      this.stats.overflown++;
+      return;
+    }
+    o.keys.set(name, place);
+    this.stats.added++;
+    this.toPut.push({ owner, db: place.db.index, key: place.key });
+  }
+
+  /** The owner is a member no longer. */
+  forgetOwner(owner: string): void {
+    const o = this.owners.get(owner);
+    if (o === undefined) return;
+    for (const place of o.keys.values()) this.toDrop.push({ owner, db: place.db.index, key: place.key });
+    this.owners.delete(owner);
+  }
+
+  private async flush(): Promise<void> {
+    if (this.writing || (this.toPut.length === 0 && this.toDrop.length === 0)) return;
+    this.writing = true;
+    const { toPut, toDrop } = this;
+    this.toPut = [];
+    this.toDrop = [];
+    try {
+      // in this order: a key that is hinted again after its delivery keeps its row
+      if (toDrop.length > 0) await this.engine.dropHints(toDrop);
+      if (toPut.length > 0) await this.engine.putHints(toPut);
+    } catch (error) {
+      this.log.warn({ error: String(error) }, 'hints could not be written; they are in memory');
+    } finally {
+      this.writing = false;
+    }
+  }
+
+  /** Delivers what can be delivered. Called now and then, and when a peer is back. */
+  deliver(now: number): void {
+    for (const [id, o] of this.owners) {
+      if (o.keys.size === 0 || now < o.retryAt) continue;
+      const peer = this.peers.byId.get(id);
+      if (peer === undefined || !peer.isWell) continue;
+      this.deliverTo(peer, o, now);
+    }
+  }
+
+  private deliverTo(peer: Peer, o: Owner, now: number): void {
+    if (o.underWay.size >= WINDOW) return;
+    for (const [name, place] of o.keys) {
+      if (o.underWay.size >= WINDOW) break;
+      if (o.underWay.has(name)) continue;
+      o.underWay.add(name);
+      this.states.send(peer, place, {
+        durable: true,
+        done: (ok) => {
+          const current = o.underWay.delete(name);
+          if (!ok) {
+            o.retryAt = now + RETRY_MS;
+            return;
+          }
+          if (!current) return;
+          this.stats.delivered++;
+          if (o.keys.delete(name)) this.toDrop.push({ owner: peer.id, db: place.db.index, key: place.key });
+        },
+      });
+    }
+  }
+}

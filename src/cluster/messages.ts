@@ -1,0 +1,50 @@
+/**
+ * Kinds of frames on the cluster bus, beyond the bus's own (docs/BUS.md lists their contents).
+ */
+
+/** Writes and read comparisons of one tick: number, ticket, operations. */
+export const REPLICATE = 16;
+/** All frames up to a number have been taken, and which operations were not clean. */
+export const ACK = 17;
+/** A client's command, for the node that coordinates its key, and its reply. */
+export const FORWARD = 18;
+export const FORWARDED = 19;
+/** One key's state, if it differs from a hash. */
+export const FETCH = 20;
+export const FETCHED = 21;
+/** States to be joined (read repair, hints, transfer), and how far they are safe. */
+export const STATES = 22;
+export const STATES_TAKEN = 23;
+export const GOSSIP = 24;
+/** The layout, and which partitions are still served by former owners. */
+export const RING = 25;
+/** A node that asks to be a member. */
+export const JOIN = 26;
+export const PING = 27;
+export const PONG = 28;
+/** Roots of Merkle trees, and those that differ. */
+export const ROOTS = 29;
+export const ROOTS_DIFFER = 30;
+/** One message of an exchange over a partition. */
+export const EXCHANGE = 31;
+/** A question to one node, by name, and the answer. */
+export const CALL = 32;
+export const ANSWER = 33;
+/** New owners have everything of these partitions. */
+export const CONFIRM = 34;
+/** Names a ring without sending it. */
+export const RING_NAME = 35;
+
+/** Operations of a REPLICATE frame. */
+export const OP_WRITE = 1;
+/** A write whose record does not say what it was made on: the hash of that context comes first. */
+export const OP_WRITE_AFTER = 2;
+/** A key and the hash of its context. */
+export const OP_COMPARE = 3;
+/** Flag on a write: for the owner that follows, who is absent. */
+export const OP_HINT = 0x80;
+
+/** What an ACK says of an operation that was not clean. */
+export const UNCLEAN_STATE = 1;
+/** The state is large: fetch it. */
+export const UNCLEAN_LARGE = 2;

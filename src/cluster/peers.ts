@@ -1,0 +1,196 @@
+/**
+ * The other nodes, each with its link and this node's opinion of it.
+ *
+ * A peer is there from the first time that it is heard of; its link comes and goes. `epoch` counts changes of links and
+ * of opinions: whatever was worked out of who is well is stale when it has moved on.
+ */
+import type { Clock, Random, Timer, Timers } from '../ports/clock.ts';
+import type { Log } from '../ports/log.ts';
+import { type ByteReader, ByteWriter } from '../base/bytes.ts';
+import type { Bus, Link } from './bus.ts';
+import { FailureDetector, type PeerState, type StateChange } from './detector.ts';
+import { PING, PONG } from './messages.ts';
+
+/** How often timeouts are looked for, in ms, while anything is outstanding. */
+export const SWEEP_MS = 20;
+
+/** A frame that was sent and not acknowledged yet. */
+export interface Sent {
+  seq: number;
+  w: ByteWriter;
+  at: number;
+}
+
+export class Peer {
+  readonly id: string;
+  link: Link | null = null;
+  state: PeerState = 'down';
+  /** The replication frame that this tick is filling, and where its operations begin. */
+  frame: ByteWriter | null = null;
+  nextSeq = 1;
+  acked = 0;
+  /** Frames up to this one will not be acknowledged any more: their keys are hinted. */
+  failedUpTo = 0;
+  unacked: Sent[] = [];
+  unackedBytes = 0;
+
+  constructor(id: string) {
+    this.id = id;
+  }
+
+  /** Requests may be sent, and may be waited for. */
+  get isWell(): boolean {
+    return this.link !== null && this.state === 'alive';
+  }
+}
+
+export class Peers {
+  readonly self: string;
+  readonly detector = new FailureDetector();
+  readonly byId = new Map<string, Peer>();
+  epoch = 0;
+  /** Told when a peer's link or this node's opinion of it has changed. */
+  onChange: (peer: Peer, was: boolean) => void = () => {};
+  /** Told when this node notices that it has been stalled. */
+  onStall: (ms: number) => void = () => {};
+  /** Called each SWEEP_MS. */
+  onSweep: (now: number) => void = () => {};
+  private readonly bus: Bus;
+  private readonly clock: Clock;
+  private readonly log: Log;
+  private readonly w = new ByteWriter(64);
+  private lastSweep = 0;
+  private timer: Timer | null = null;
+
+  constructor(parts: { self: string; bus: Bus; clock: Clock; timers: Timers; random: Random; log: Log }) {
+    this.self = parts.self;
+    this.bus = parts.bus;
+    this.clock = parts.clock;
+    this.log = parts.log;
+    this.lastSweep = parts.clock.monotonic();
+    this.timer = parts.timers.every(SWEEP_MS, () => this.sweep());
+  }
+
+  stop(): void {
+    this.timer?.cancel();
+    this.timer = null;
+  }
+
+  get(id: string): Peer {
+    let peer = this.byId.get(id);
+    if (peer === undefined) {
+      peer = new Peer(id);
+      this.byId.set(id, peer);
+    }
+    return peer;
+  }
+
+  isHealthy(id: string): boolean {
+    return id === this.self || (this.byId.get(id)?.isWell ?? false);
+  }
+
+  attach(link: Link): void {
+    const peer = this.get(link.nodeId);
+    const was = peer.isWell;
+    peer.link = link;
+    const now = this.clock.monotonic();
+    this.detector.add(peer.id, now);
+    this.detector.heard(peer.id, now);
+    peer.state = this.detector.state(peer.id);
+    this.epoch++;
+    this.onChange(peer, was);
+  }
+
+  detach(link: Link): void {
+    const peer = this.byId.get(link.nodeId);
+    if (peer === undefined || peer.link !== link) return;
+    const was = peer.isWell;
+    peer.link = null;
+    this.detector.disconnected(peer.id, this.clock.monotonic());
+    peer.state = this.detector.state(peer.id);
+    this.epoch++;
+    this.onChange(peer, was);
+  }
+
+  private apply(changes: StateChange[]): void {
+    for (const c of changes) {
+      const peer = this.byId.get(c.peer);
+      if (peer === undefined) continue;
+      const was = peer.isWell;
+      peer.state = c.to;
+      this.epoch++;
+      this.log.info({ peer: peer.id.slice(0, 8), from: c.from, to: c.to }, 'a peer is seen otherwise');
+      this.onChange(peer, was);
+    }
+  }
+
+  answered(peer: Peer, now: number, latencyMs: number | null): void {
+    const changes = this.detector.answered(peer.id, now, latencyMs);
+    if (changes.length > 0) this.apply(changes);
+  }
+
+  timedOut(peer: Peer, now: number, sentAt: number): void {
+    this.apply(this.detector.timedOut(peer.id, now, sentAt));
+  }
+
+  timeoutMs(peer: Peer): number {
+    return this.detector.timeoutMs(peer.id);
+  }
+
+  // ------------------------------------------------------------------ heartbeats
+
+  private readonly pings = new Map<string, number>();
+
+  private sweep(): void {
+    const now = this.clock.monotonic();
+    const gap = now - this.lastSweep;
+    this.lastSweep = now;
+    this.apply(this.detector.tick(now));
+    if (gap > STALL_NOTICE_MS) this.onStall(gap);
+    for (const [id, at] of this.pings) {
+      const peer = this.byId.get(id);
+      if (peer === undefined || peer.link === null) this.pings.delete(id);
+      else if (now - at > this.timeoutMs(peer)) {
+        this.pings.delete(id);
+        this.timedOut(peer, now, at);
+      }
+    }
+    for (const id of this.detector.probes(now)) {
+      const peer = this.byId.get(id);
+      if (peer === undefined || peer.link === null || this.pings.has(id)) continue;
+      this.w.reset();
+      this.w.f64(now);
+      if (peer.link.send(PING, this.w.buf, 0, this.w.pos)) this.pings.set(id, now);
+    }
+    this.onSweep(now);
+  }
+
+  /** A frame of ours: true when it was a heartbeat. */
+  take(link: Link, kind: number, r: ByteReader): boolean {
+    if (kind === PING) {
+      this.w.reset();
+      this.w.f64(r.f64());
+      link.send(PONG, this.w.buf, 0, this.w.pos);
+      return true;
+    }
+    if (kind !== PONG) return false;
+    const peer = this.byId.get(link.nodeId);
+    this.pings.delete(link.nodeId);
+    const now = this.clock.monotonic();
+    if (peer !== undefined) this.answered(peer, now, now - r.f64());
+    return true;
+  }
+
+  /** A connection to the node was refused: its machine is there, its process is not. */
+  refused(id: string): void {
+    if (this.byId.get(id)?.link === null) this.apply(this.detector.refused(id, this.clock.monotonic()));
+  }
+
+  /** Redials a peer that should be there. */
+  want(address: string): void {
+    this.bus.want(address);
+  }
+}
+
+/** A gap of this many ms between two sweeps is a stall: others may have taken over meanwhile. */
+const STALL_NOTICE_MS = 400;

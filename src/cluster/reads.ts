@@ -1,0 +1,245 @@
+/**
+ * Quorum reads of single keys: what a coordinator does before it runs a command on a key of which it does not know that
+ * nobody else has written to it (DESIGN section 6, *tenure*), and for reads that ask for more replicas than usual.
+ *
+ * Whom to ask and when it is enough is `quorum`'s; here are the messages, the waiting and the merging.
+ */
+import { type ByteReader, ByteWriter } from '../base/bytes.ts';
+import { ReplyError } from '../base/errors.ts';
+import type { Clock } from '../ports/clock.ts';
+import type { KeyPlace, Keyspace } from '../store/keyspace.ts';
+import type { Store } from '../store/store.ts';
+import { decodeState, encodeState, KeyState } from '../types/state.ts';
+import { FETCH, FETCHED } from './messages.ts';
+import type { Peer, Peers } from './peers.ts';
+import { type ReadAction, ReadQuorum } from './quorum.ts';
+import type { Ring } from './ring.ts';
+
+const EQUAL = 0;
+const DIFFERS = 1;
+const FAILED = 2;
+
+export const NO_REPLICAS_READ = new ReplyError('NOREPLICAS not enough replicas of the key can be reached to read it');
+
+interface Waiting {
+  peer: Peer;
+  at: number;
+  hedgeAt: number;
+  hedged: boolean;
+  take: (status: number, state: KeyState | null) => void;
+  late: () => void;
+  hedge: () => void;
+}
+
+/** What a read rests on. */
+export interface ReadOutcome {
+  /** Home replicas whose copies are in the merged state. */
+  homes: number;
+  replicas: number;
+}
+
+export interface ReadOptions {
+  r: number;
+  min: number;
+  /** Ms after which what there is must do; 0 for the peers' own timeouts. */
+  timeoutMs: number;
+}
+
+export class Reads {
+  private readonly waiting = new Map<number, Waiting>();
+  private readonly running = new Map<string, Promise<ReadOutcome>>();
+  private lastId = 0;
+  private readonly w = new ByteWriter(4096);
+  private readonly store: Store;
+  private readonly keys: Keyspace;
+  private readonly peers: Peers;
+  private readonly ring: Ring;
+  private readonly clock: Clock;
+  private readonly repair: (peer: Peer, place: KeyPlace) => void;
+  stats = { reads: 0, fetched: 0, merged: 0, repairs: 0, failed: 0, hedged: 0 };
+
+  constructor(parts: {
+    store: Store;
+    peers: Peers;
+    ring: Ring;
+    clock: Clock;
+    /** Sends a peer what it lacks of a key. */
+    repair: (peer: Peer, place: KeyPlace) => void;
+  }) {
+    this.store = parts.store;
+    this.keys = parts.store.keys;
+    this.peers = parts.peers;
+    this.ring = parts.ring;
+    this.clock = parts.clock;
+    this.repair = parts.repair;
+  }
+
+  get outstanding(): number {
+    return this.waiting.size;
+  }
+
+  /** Reads one key from R replicas and merges what they have. Rejects with NOREPLICAS. */
+  async read(place: KeyPlace, options: ReadOptions): Promise<ReadOutcome> {
+    const name = `${place.db.index}:${options.r}:${options.min}:${place.key}`;
+    let promise = this.running.get(name);
+    if (promise === undefined) {
+      promise = this.start(place, options).finally(() => this.running.delete(name));
+      this.running.set(name, promise);
+    }
+    return promise;
+  }
+
+  private async start(place: KeyPlace, options: ReadOptions): Promise<ReadOutcome> {
+    const { keys, ring, peers } = this;
+    this.stats.reads++;
+    if (!keys.isResident(place.db, place.key, place.slot)) await this.store.residency.load([place]);
+    const partition = keys.partitionOf(place.slot);
+    const list = ring.list(partition);
+    const homes = ring.homes(partition).length;
+    const own = keys.object(place.db, place.key, place.slot);
+    const quorum = new ReadQuorum({
+      replicas: { list, homes },
+      r: options.r,
+      min: options.min,
+      self: peers.self,
+      selfHolds: own !== null && own.contextHash() !== 0,
+      isHealthy: (id) => peers.isHealthy(id),
+    });
+    return new Promise((resolve, reject) => {
+      const act = (actions: ReadAction[]): void => {
+        for (const a of actions) {
+          if (a.do === 'ask') this.ask(place, peers.get(a.node), quorum, act);
+          else if (a.do === 'answer') resolve({ homes: a.homes, replicas: a.replicas });
+          else if (a.do === 'repair') {
+            this.stats.repairs++;
+            this.repair(peers.get(a.node), place);
+          } else if (a.do === 'fail') {
+            this.stats.failed++;
+            reject(NO_REPLICAS_READ);
+          }
+        }
+      };
+      act(quorum.start());
+    });
+  }
+
+  private ask(place: KeyPlace, peer: Peer, quorum: ReadQuorum, act: (actions: ReadAction[]) => void): void {
+    const o = this.keys.shard(place.db, place.slot).map.get(place.key);
+    this.fetch(peer, place, o?.contextHash() ?? 0, {
+      take: (status, state) => {
+        if (status === FAILED) act(quorum.failed(peer.id));
+        else if (status === EQUAL || state === null)
+          act(quorum.replied(peer.id, 'equal', (o?.contextHash() ?? 0) !== 0));
+        else {
+          const actions = quorum.replied(peer.id, 'differs', state.context.size > 0);
+          const { news, behind } = this.merge(place, state);
+          act([...actions, ...quorum.fetched(peer.id, news, behind)]);
+        }
+      },
+      late: () => act(quorum.failed(peer.id)),
+      hedge: () => act(quorum.hedge(peer.id)),
+    });
+  }
+
+  /** Joins a peer's state. `news`: it had something that was not here; `behind`: something here it does not have. */
+  merge(place: KeyPlace, state: KeyState): { news: boolean; behind: boolean } {
+    this.stats.merged++;
+    const news = this.keys.joinState(place.db, place.key, place.slot, state, true);
+    const now = this.keys.shard(place.db, place.slot).map.get(place.key);
+    return { news, behind: (now?.contextHash() ?? 0) !== state.context.hash() };
+  }
+
+  /** Gets a peer's state of a key, null when it is as here; rejects when the peer does not answer. */
+  state(peer: Peer, place: KeyPlace, hash: number): Promise<KeyState | null> {
+    return new Promise((resolve, reject) => {
+      this.fetch(peer, place, hash, {
+        take: (status, state) => (status === FAILED ? reject(NO_REPLICAS_READ) : resolve(state)),
+        late: () => reject(NO_REPLICAS_READ),
+        hedge: () => {},
+      });
+    });
+  }
+
+  private fetch(
+    peer: Peer,
+    place: KeyPlace,
+    hash: number,
+    on: { take: Waiting['take']; late: () => void; hedge: () => void },
+  ): void {
+    const id = ++this.lastId;
+    const { w } = this;
+    w.reset();
+    w.u53(id);
+    w.u8(place.db.index);
+    w.str(place.key);
+    w.u53(hash);
+    if (peer.link === null || !peer.link.send(FETCH, w.buf, 0, w.pos)) {
+      // not within the caller's own step
+      queueMicrotask(on.late);
+      return;
+    }
+    const at = this.clock.monotonic();
+    const hedgeAt = at + this.peers.detector.hedgeMs(peer.id);
+    this.waiting.set(id, { peer, at, hedgeAt, hedged: false, ...on });
+  }
+
+  /** Another node asks for a key. */
+  async answer(peer: Peer, r: ByteReader): Promise<void> {
+    const id = r.u53();
+    const db = this.keys.databases[r.u8()];
+    const key = r.str();
+    const hash = r.u53();
+    const place = this.store.placeOf(db, key);
+    const w = new ByteWriter(256);
+    w.u53(id);
+    try {
+      while (!this.keys.isResident(db, key, place.slot)) await this.store.residency.load([place]);
+      const o = this.keys.object(db, key, place.slot);
+      if ((o?.contextHash() ?? 0) === hash) w.u8(EQUAL);
+      else {
+        w.u8(DIFFERS);
+        encodeState(w, o?.toState() ?? new KeyState(), false);
+      }
+    } catch {
+      w.u8(FAILED);
+    }
+    peer.link?.send(FETCHED, w.buf, 0, w.pos);
+  }
+
+  taken(peer: Peer, r: ByteReader): void {
+    const id = r.u53();
+    const waiting = this.waiting.get(id);
+    const now = this.clock.monotonic();
+    if (waiting === undefined || waiting.peer !== peer) {
+      this.peers.answered(peer, now, null);
+      return;
+    }
+    this.waiting.delete(id);
+    this.peers.answered(peer, now, now - waiting.at);
+    const status = r.u8();
+    waiting.take(status, status === DIFFERS ? decodeState(r) : null);
+  }
+
+  /** The peer's link is gone. */
+  lost(peer: Peer): void {
+    for (const [id, x] of [...this.waiting]) {
+      if (x.peer !== peer) continue;
+      this.waiting.delete(id);
+      x.late();
+    }
+  }
+
+  sweep(now: number): void {
+    for (const [id, x] of [...this.waiting]) {
+      if (!x.hedged && now >= x.hedgeAt) {
+        x.hedged = true;
+        this.stats.hedged++;
+        x.hedge();
+      }
+      if (now - x.at <= this.peers.timeoutMs(x.peer)) continue;
+      this.waiting.delete(id);
+      this.peers.timedOut(x.peer, now, x.at);
+      x.late();
+    }
+  }
+}

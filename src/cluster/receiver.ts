@@ -1,0 +1,241 @@
+/**
+ * The other end of replication: takes the frames of coordinators, applies what they hold, and acknowledges.
+ *
+ * Frames of one peer are taken in order. One that needs keys from disk waits for them, and those behind it wait too, so
+ * an acknowledgement is a number. It goes out at the end of the tick, or, where the policy is `always`, when the journal
+ * has it on disk.
+ */
+import { ByteReader, ByteWriter } from '../base/bytes.ts';
+import type { Timers } from '../ports/clock.ts';
+import type { Log } from '../ports/log.ts';
+import { slotOf } from '../ring/slots.ts';
+import type { KeyPlace } from '../store/keyspace.ts';
+import { applyRecord, keyOfRecord } from '../store/replica.ts';
+import type { Store } from '../store/store.ts';
+import { encodeState, type KeyState, KeyState as State } from '../types/state.ts';
+import { ACK, OP_COMPARE, OP_HINT, OP_WRITE_AFTER, UNCLEAN_LARGE, UNCLEAN_STATE } from './messages.ts';
+import type { Peer } from './peers.ts';
+
+/** A state of more bytes is not sent along with an ACK. */
+const MAX_UNCLEAN_BYTES = 64 * 1024;
+
+/** What is to be acknowledged to one peer. */
+interface Debt {
+  peer: Peer;
+  seq: number;
+  refused: boolean;
+  unclean: number;
+  w: ByteWriter;
+  /** Frames that wait for keys from disk, copied. */
+  waiting: Buffer[];
+  loading: boolean;
+  listed: boolean;
+}
+
+export interface ReceiverEvents {
+  /** A hint for an absent owner came with this write. */
+  hint(owner: string, key: KeyPlace): void;
+  /** A record was applied: its bytes must not be taken for this node's own. */
+  applied(): void;
+}
+
+export class Receiver {
+  private readonly store: Store;
+  private readonly timers: Timers;
+  private readonly log: Log;
+  private readonly events: ReceiverEvents;
+  private readonly debts = new Map<Peer, Debt>();
+  private due: Debt[] = [];
+  private scheduled = false;
+  /** Acknowledgements that wait for a journal batch. */
+  private held: { batch: number; peer: Peer; bytes: Buffer }[] = [];
+  private readonly head = new ByteWriter(256);
+  stats = { frames: 0, writes: 0, compares: 0, unclean: 0, refused: 0 };
+
+  constructor(parts: { store: Store; timers: Timers; log: Log; events: ReceiverEvents }) {
+    this.store = parts.store;
+    this.timers = parts.timers;
+    this.log = parts.log;
+    this.events = parts.events;
+  }
+
+  private debtOf(peer: Peer): Debt {
+    let d = this.debts.get(peer);
+    if (d === undefined) {
+      d = {
+        peer,
+        seq: 0,
+        refused: false,
+        unclean: 0,
+        w: new ByteWriter(256),
+        waiting: [],
+        loading: false,
+        listed: false,
+      };
+      this.debts.set(peer, d);
+    }
+    return d;
+  }
+
+  /** The peer's link is gone: what it was owed it will not get. */
+  forget(peer: Peer): void {
+    const d = this.debts.get(peer);
+    if (d !== undefined) d.waiting.length = 0;
+    this.debts.delete(peer);
+    this.due = this.due.filter((x) => x !== d);
+  }
+
+  /** Takes a REPLICATE frame. */
+  take(peer: Peer, buf: Buffer, start: number, end: number): void {
+    const d = this.debtOf(peer);
+    this.stats.frames++;
+    if (d.loading || this.mustLoad(buf, start, end)) {
+      d.waiting.push(Buffer.from(buf.subarray(start, end)));
+      if (!d.loading) void this.loadThenTake(d);
+      return;
+    }
+    this.apply(d, buf, start, end);
+  }
+
+  /** Keys of the frame that are not resident. */
+  private missing(buf: Buffer, start: number, end: number, stopAtFirst: boolean): KeyPlace[] {
+    const { keys } = this.store;
+    const places: KeyPlace[] = [];
+    const r = new ByteReader(buf, start + 14, end);
+    while (!r.done) {
+      const kind = r.u8();
+      r.varint();
+      let place: KeyPlace;
+      if ((kind & ~OP_HINT) === OP_COMPARE) {
+        const db = keys.databases[r.u8()];
+        const key = r.str();
+        r.u53();
+        place = { db, key, slot: slotOf(key) };
+      } else {
+        if (kind & OP_HINT) r.str();
+        if ((kind & ~OP_HINT) === OP_WRITE_AFTER) r.u53();
+        place = keyOfRecord(keys, buf, r.pos);
+        r.pos += 4 + buf.readUInt32LE(r.pos);
+      }
+      if (keys.isResident(place.db, place.key, place.slot)) continue;
+      places.push(place);
+      if (stopAtFirst) break;
+    }
+    return places;
+  }
+
+  private mustLoad(buf: Buffer, start: number, end: number): boolean {
+    // with everything in memory there is nothing to look for
+    if (this.store.residency.isWhole) return false;
+    return this.missing(buf, start, end, true).length > 0;
+  }
+
+  private async loadThenTake(d: Debt): Promise<void> {
+    d.loading = true;
+    try {
+      while (d.waiting.length > 0) {
+        const places = d.waiting.slice(0, 64).flatMap((b) => this.missing(b, 0, b.length, false));
+        if (places.length > 0) await this.store.residency.load(places);
+        const frame = d.waiting.shift();
+        if (frame === undefined) break;
+        if (this.missing(frame, 0, frame.length, true).length > 0) {
+          d.waiting.unshift(frame);
+          continue;
+        }
+        this.apply(d, frame, 0, frame.length);
+      }
+    } catch (error) {
+      this.log.error({ error: String(error) }, 'keys for a replicated write could not be read');
+      // not acknowledged: the coordinator hints it
+      d.waiting.length = 0;
+    } finally {
+      d.loading = false;
+    }
+  }
+
+  private apply(d: Debt, buf: Buffer, start: number, end: number): void {
+    const { keys, journal } = this.store;
+    const r = new ByteReader(buf, start, end);
+    const seq = r.u53();
+    const ticket = r.u53();
+    if (journal.failure !== null) {
+      this.stats.refused++;
+      d.refused = true;
+    } else {
+      while (!r.done) {
+        const kind = r.u8();
+        const op = r.varint();
+        if ((kind & ~OP_HINT) === OP_COMPARE) {
+          const db = keys.databases[r.u8()];
+          const key = r.str();
+          const hash = r.u53();
+          this.stats.compares++;
+          const o = keys.object(db, key, slotOf(key));
+          if ((o?.contextHash() ?? 0) !== hash) this.unclean(d, ticket, op, db.index, key, o?.toState() ?? new State());
+          continue;
+        }
+        const owner = kind & OP_HINT ? r.str() : null;
+        const before = (kind & ~OP_HINT) === OP_WRITE_AFTER ? r.u53() : -1;
+        const at = r.pos;
+        const stop = at + 4 + buf.readUInt32LE(at);
+        this.stats.writes++;
+        const unclean = applyRecord(keys, buf, at, stop, before);
+        r.pos = stop;
+        if (owner !== null) this.events.hint(owner, keyOfRecord(keys, buf, at));
+        if (unclean !== null) this.unclean(d, ticket, op, unclean.key.db.index, unclean.key.key, unclean.before);
+      }
+      this.events.applied();
+    }
+    d.seq = seq;
+    if (!d.listed) {
+      d.listed = true;
+      this.due.push(d);
+    }
+    if (!this.scheduled) {
+      this.scheduled = true;
+      this.timers.endOfTick(this.tickEnd);
+    }
+  }
+
+  private unclean(d: Debt, ticket: number, op: number, db: number, key: string, state: KeyState): void {
+    this.stats.unclean++;
+    d.unclean++;
+    const { w } = d;
+    w.u53(ticket);
+    w.varint(op);
+    const large = state.bytes > MAX_UNCLEAN_BYTES;
+    w.u8(large ? UNCLEAN_LARGE : UNCLEAN_STATE);
+    w.u8(db);
+    w.str(key);
+    if (!large) encodeState(w, state, false);
+  }
+
+  private readonly tickEnd = (): void => {
+    this.scheduled = false;
+    const batch = this.store.journal.tickEnd();
+    const { due } = this;
+    this.due = [];
+    const { head } = this;
+    for (const d of due) {
+      d.listed = false;
+      head.reset();
+      head.u53(d.seq);
+      head.u8(d.refused ? 1 : 0);
+      head.varint(d.unclean);
+      if (d.unclean > 0) head.bytes(d.w.buf.subarray(0, d.w.pos));
+      d.w.reset();
+      d.unclean = 0;
+      d.refused = false;
+      if (batch > 0) this.held.push({ batch, peer: d.peer, bytes: Buffer.from(head.buf.subarray(0, head.pos)) });
+      else if (d.peer.link?.send(ACK, head.buf, 0, head.pos)) d.peer.link.flush();
+    }
+  };
+
+  /** The journal has everything up to this batch. */
+  committed(upTo: number): void {
+    while (this.held.length > 0 && this.held[0].batch <= upTo) {
+      const { peer, bytes } = this.held.shift()!;
+      peer.link?.send(ACK, bytes, 0, bytes.length);
+    }
+  }
+}

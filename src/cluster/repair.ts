@@ -1,0 +1,648 @@
+/**
+ * Anti-entropy (paper 4.7 and 4.9): replicas compare their trees and bring each other up to date.
+ *
+ * - *Rounds*: now and then with a random peer, and at once with one that has come back, the roots of all partitions that
+ *   both hold; those that differ go through an `Exchange`.
+ * - *Tenure* (DESIGN section 6): a node that coordinates a partition knows that it has missed nothing when it has
+ *   compared with enough others since it last might have. Until then the coordinator reads before it runs.
+ * - *Transfer*: a new home gets the partition whole from one who serves it, compares with others, and confirms.
+ * - *Strays*: keys that this node holds and is no home of (it stood in for somebody, or its range has moved) go to all
+ *   homes, and are dropped here when all have them on disk.
+ */
+import { type ByteReader, ByteWriter } from '../base/bytes.ts';
+import type { Clock, Random, Timer, Timers } from '../ports/clock.ts';
+import type { Log } from '../ports/log.ts';
+import { Exchange, type ExchangeEffect } from '../merkle/diff.ts';
+import type { StoredKey } from '../store/object.ts';
+import type { KeyPlace, Keyspace } from '../store/keyspace.ts';
+import type { Store } from '../store/store.ts';
+import { CONFIRM, EXCHANGE } from './messages.ts';
+import type { Peer, Peers } from './peers.ts';
+import type { Reads } from './reads.ts';
+import type { Ring } from './ring.ts';
+import { ASK_ROOTS, ASK_TRANSFER, type Rpc } from './rpc.ts';
+import type { States } from './states.ts';
+import type { Trees } from './trees.ts';
+
+/** Pause between rounds with a random peer, in ms. */
+export const ROUND_MS = 10_000;
+/** Pause between looks for what is to be caught up on, handed over or taken over, in ms. */
+const STEP_MS = 200;
+/** Exchanges, and partitions being transferred, at once. */
+const MAX_SESSIONS = 4;
+const MAX_TRANSFERS = 4;
+const CALL_MS = 5000;
+const TRANSFER_MS = 600_000;
+const SESSION_MS = 30_000;
+/** Keys of a stray partition that are handed over at once. */
+const STRAY_KEYS = 2000;
+const STRAY_MS = 1000;
+
+interface Session {
+  peer: Peer;
+  p: number;
+  id: number;
+  mine: boolean;
+  exchange: Exchange;
+  /** Repairs that are under way. */
+  open: number;
+  over: boolean;
+  peerOver: boolean;
+  at: number;
+  chain: Promise<void>;
+  resolve: (() => void) | null;
+  reject: ((e: Error) => void) | null;
+}
+
+const NONE_YET = 0;
+const HELD = 1;
+
+export class Repair {
+  /** HELD where this node knows that it has missed nothing. */
+  readonly tenure: Uint8Array;
+  private readonly credit: Set<string>[] = [];
+  /** Counts the occasions on which tenure was lost. */
+  private tenureEpoch = 0;
+  private readonly sessions = new Map<string, Session>();
+  private lastSession = 0;
+  private timer: Timer | null = null;
+  private nextRound = 0;
+  private nextStray = 0;
+  private stepping = false;
+  private readonly transferring = new Set<number>();
+  /** Peers to compare with as soon as possible. */
+  private readonly urgent = new Set<string>();
+  private readonly parts: RepairParts;
+  private readonly keys: Keyspace;
+  private readonly peers: Peers;
+  private readonly ring: Ring;
+  private readonly trees: Trees;
+  stats = { rounds: 0, exchanges: 0, differences: 0, keys: 0, damaged: 0, bytes: 0, transferred: 0, strays: 0 };
+  /** Told when new homes serve a partition from now on. */
+  onSettled: () => void = () => {};
+
+  constructor(parts: RepairParts) {
+    this.parts = parts;
+    this.keys = parts.store.keys;
+    this.peers = parts.peers;
+    this.ring = parts.ring;
+    this.trees = parts.trees;
+    const q = this.keys.partitions;
+    this.tenure = new Uint8Array(q);
+    for (let p = 0; p < q; p++) this.credit.push(new Set());
+    parts.rpc.on(ASK_ROOTS, (peer, r, w) => this.answerRoots(peer, r, w));
+    parts.rpc.on(ASK_TRANSFER, (peer, r, w) => this.answerTransfer(peer, r, w));
+  }
+
+  start(): void {
+    this.timer = this.parts.timers.every(STEP_MS, () => void this.step());
+  }
+
+  stop(): void {
+    this.timer?.cancel();
+    this.timer = null;
+  }
+
+  // ------------------------------------------------------------------ tenure
+
+  private get r(): number {
+    return this.parts.r;
+  }
+
+  /** Something may have been missed: of one partition, or of all. */
+  loseTenure(p?: number): void {
+    this.tenureEpoch++;
+    if (p === undefined) {
+      this.tenure.fill(NONE_YET);
+      for (const c of this.credit) c.clear();
+    } else {
+      this.tenure[p] = NONE_YET;
+      this.credit[p].clear();
+    }
+  }
+
+  /** This peer was away or is gone: partitions that it shares with us may have had another coordinator. */
+  peerChanged(peer: Peer): void {
+    for (let p = 0; p < this.ring.partitions; p++) {
+      if (!this.ring.homes(p).includes(peer.id)) continue;
+      this.tenure[p] = NONE_YET;
+      this.credit[p].clear();
+    }
+    this.tenureEpoch++;
+    if (peer.isWell) this.urgent.add(peer.id);
+  }
+
+  private give(p: number, peer: string, epoch: number): void {
+    if (epoch !== this.tenureEpoch || this.tenure[p] === HELD) return;
+    const homes = this.ring.homes(p);
+    const credit = this.credit[p];
+    if (peer !== '' && homes.includes(peer)) credit.add(peer);
+    const needed = Math.min(this.r, homes.length) - (homes.includes(this.peers.self) ? 1 : 0);
+    if (credit.size >= needed) this.tenure[p] = HELD;
+  }
+
+  /** Partitions that this node coordinates, without knowing that it has everything. */
+  private untenured(): number[] {
+    const list: number[] = [];
+    for (let p = 0; p < this.ring.partitions; p++) {
+      if (this.tenure[p] === HELD || !this.ring.homes(p).includes(this.peers.self)) continue;
+      if (this.parts.coordinates(p)) list.push(p);
+    }
+    return list;
+  }
+
+  // ------------------------------------------------------------------ steps
+
+  private async step(): Promise<void> {
+    if (this.stepping || this.ring.layout === null) return;
+    this.stepping = true;
+    try {
+      const now = this.parts.clock.monotonic();
+      for (const s of [...this.sessions.values()]) if (now - s.at > SESSION_MS) this.end(s, 'no answer');
+      await this.gainTenure();
+      this.startTransfers();
+      for (const id of [...this.urgent]) {
+        this.urgent.delete(id);
+        const peer = this.peers.byId.get(id);
+        if (peer?.isWell) await this.round(peer);
+      }
+      if (now >= this.nextRound) {
+        this.nextRound = now + ROUND_MS * (0.5 + this.parts.random.next());
+        const well = [...this.peers.byId.values()].filter((x) => x.isWell);
+        if (well.length > 0) await this.round(well[Math.floor(this.parts.random.next() * well.length)]);
+      }
+      if (now >= this.nextStray) {
+        this.nextStray = now + STRAY_MS;
+        await this.handStraysOver();
+      }
+    } catch (error) {
+      this.parts.log.debug({ error: String(error) }, 'a step of repair was interrupted');
+    } finally {
+      this.stepping = false;
+    }
+  }
+
+  private async gainTenure(): Promise<void> {
+    const wanting = this.untenured();
+    if (wanting.length === 0) return;
+    const epoch = this.tenureEpoch;
+    const byPeer = new Map<Peer, number[]>();
+    for (const p of wanting) {
+      this.give(p, '', epoch);
+      if (this.tenure[p] === HELD || !this.trees.isReady(p)) continue;
+      for (const id of this.ring.homes(p)) {
+        const peer = this.peers.byId.get(id);
+        if (peer === undefined || !peer.isWell || this.credit[p].has(id)) continue;
+        const list = byPeer.get(peer);
+        if (list === undefined) byPeer.set(peer, [p]);
+        else list.push(p);
+      }
+    }
+    await Promise.all([...byPeer].map(([peer, list]) => this.catchUp(peer, list, epoch)));
+  }
+
+  private async catchUp(peer: Peer, list: number[], epoch: number): Promise<void> {
+    try {
+      const differ = await this.compareRoots(peer, list);
+      for (const p of list) if (!differ.has(p)) this.give(p, peer.id, epoch);
+      for (const p of list) {
+        if (!differ.has(p) || this.tenure[p] === HELD || epoch !== this.tenureEpoch) continue;
+        await this.exchange(peer, p);
+        this.give(p, peer.id, epoch);
+      }
+    } catch {
+      // it will be tried again
+    }
+  }
+
+  /** One round with one peer over all that both hold. */
+  async round(peer: Peer): Promise<void> {
+    this.stats.rounds++;
+    const shared: number[] = [];
+    for (let p = 0; p < this.ring.partitions; p++) {
+      const homes = this.ring.homes(p);
+      if (homes.includes(this.peers.self) && homes.includes(peer.id) && this.trees.isReady(p)) shared.push(p);
+    }
+    if (shared.length === 0) return;
+    let differ = await this.compareRoots(peer, shared);
+    if (differ.size === 0) return;
+    // what is under way makes roots differ for a moment
+    await this.pause(50);
+    differ = await this.compareRoots(
+      peer,
+      shared.filter((p) => differ.has(p)),
+    );
+    const queue = [...differ];
+    const worker = async (): Promise<void> => {
+      for (let p = queue.pop(); p !== undefined; p = queue.pop()) await this.exchange(peer, p);
+    };
+    await Promise.all(Array.from({ length: MAX_SESSIONS }, worker));
+  }
+
+  /** Rounds with everybody, now: `DYNAMO REPAIR`. Resolves with the number of differences found. */
+  async repairAll(only: number | null): Promise<number> {
+    const before = this.stats.differences;
+    for (const peer of this.peers.byId.values()) {
+      if (!peer.isWell) continue;
+      if (only === null) await this.round(peer);
+      else if (this.ring.homes(only).includes(peer.id)) await this.exchange(peer, only);
+    }
+    return this.stats.differences - before;
+  }
+
+  private pause(ms: number): Promise<void> {
+    return new Promise((resolve) => this.parts.timers.after(ms, resolve));
+  }
+
+  // ------------------------------------------------------------------ roots
+
+  /** Partitions whose roots differ from the peer's, or that it can't compare yet. */
+  private async compareRoots(peer: Peer, list: readonly number[]): Promise<Set<number>> {
+    if (list.length === 0) return new Set();
+    this.trees.refresh(Number.MAX_SAFE_INTEGER);
+    const r = await this.parts.rpc.call(
+      peer,
+      ASK_ROOTS,
+      (w) => {
+        w.varint(list.length);
+        for (const p of list) {
+          w.varint(p);
+          w.u53(this.trees.tree(p).root());
+        }
+        this.stats.bytes += w.pos;
+      },
+      CALL_MS,
+    );
+    const differ = new Set<number>();
+    for (let n = r.varint(); n > 0; n--) differ.add(r.varint());
+    return differ;
+  }
+
+  private answerRoots(_peer: Peer, r: ByteReader, w: ByteWriter): void {
+    this.trees.refresh(Number.MAX_SAFE_INTEGER);
+    const differ: number[] = [];
+    for (let n = r.varint(); n > 0; n--) {
+      const p = r.varint();
+      const root = r.u53();
+      if (p >= this.tenure.length || !this.trees.isReady(p) || this.trees.tree(p).root() !== root) differ.push(p);
+    }
+    w.varint(differ.length);
+    for (const p of differ) w.varint(p);
+    this.stats.bytes += w.pos;
+  }
+
+  // ------------------------------------------------------------------ exchanges
+
+  /** Compares one partition with one peer, and repairs both ways. Resolves when both have what they lacked. */
+  exchange(peer: Peer, p: number): Promise<void> {
+    if (!this.trees.isReady(p)) return Promise.reject(new Error('the tree is not built yet'));
+    this.stats.exchanges++;
+    const s = this.session(peer, p, ++this.lastSession, true);
+    return new Promise((resolve, reject) => {
+      s.resolve = resolve;
+      s.reject = reject;
+      this.trees.refresh(Number.MAX_SAFE_INTEGER);
+      this.process(s, s.exchange.start());
+    });
+  }
+
+  private session(peer: Peer, p: number, id: number, mine: boolean): Session {
+    const s: Session = {
+      peer,
+      p,
+      id,
+      mine,
+      exchange: new Exchange(this.trees.current(p)),
+      open: 0,
+      over: false,
+      peerOver: false,
+      at: this.parts.clock.monotonic(),
+      chain: Promise.resolve(),
+      resolve: null,
+      reject: null,
+    };
+    this.sessions.set(`${mine ? 'm' : 't'}:${peer.id}:${id}`, s);
+    return s;
+  }
+
+  /** EXCHANGE frames: is it the session of the sender?, session, partition, bytes; no bytes: its repairs are done. */
+  take(peer: Peer, r: ByteReader): void {
+    const theirs = r.u8() === 1;
+    const id = r.varint();
+    const p = r.varint();
+    const bytes = Buffer.from(r.buf.subarray(r.pos, r.end));
+    const name = `${theirs ? 't' : 'm'}:${peer.id}:${id}`;
+    let s = this.sessions.get(name);
+    if (s === undefined) {
+      if (!theirs || bytes.length === 0) return;
+      if (p >= this.tenure.length || !this.trees.isReady(p)) {
+        this.say(peer, false, id, p, Buffer.alloc(0));
+        return;
+      }
+      s = this.session(peer, p, id, false);
+    }
+    s.at = this.parts.clock.monotonic();
+    if (bytes.length === 0) {
+      s.peerOver = true;
+      this.finishIfOver(s);
+      return;
+    }
+    const session = s;
+    s.chain = s.chain.then(async () => {
+      try {
+        this.trees.refresh(Number.MAX_SAFE_INTEGER);
+        await this.process(session, session.exchange.receive(bytes));
+      } catch (error) {
+        this.end(session, String(error));
+      }
+    });
+  }
+
+  private say(peer: Peer, mine: boolean, id: number, p: number, bytes: Buffer): void {
+    const w = new ByteWriter(bytes.length + 16);
+    w.u8(mine ? 1 : 0);
+    w.varint(id);
+    w.varint(p);
+    w.bytes(bytes);
+    this.stats.bytes += w.pos;
+    peer.link?.send(EXCHANGE, w.buf, 0, w.pos);
+  }
+
+  private async process(s: Session, effects: ExchangeEffect[]): Promise<void> {
+    for (const e of effects) {
+      if (e.kind === 'send') this.say(s.peer, s.mine, s.id, s.p, e.bytes);
+      else if (e.kind === 'difference') this.repairKey(s, e.what, e.db, e.key);
+      else if (e.kind === 'scan') {
+        const rows = await this.trees.scan(s.p, e.first, e.end);
+        s.at = this.parts.clock.monotonic();
+        await this.process(s, s.exchange.scanned(rows, true));
+      } else {
+        s.over = true;
+        this.finishIfOver(s);
+      }
+    }
+  }
+
+  private repairKey(s: Session, what: string, dbIndex: number, key: string): void {
+    this.stats.differences++;
+    const db = this.keys.databases[dbIndex];
+    if (db === undefined) return;
+    const place = this.parts.store.placeOf(db, key);
+    s.open++;
+    const done = () => {
+      s.open--;
+      this.stats.keys++;
+      this.finishIfOver(s);
+    };
+    if (what === 'missing-there') {
+      this.parts.states.send(s.peer, place, { done });
+      return;
+    }
+    if (what === 'damaged') this.stats.damaged++;
+    void this.pull(s.peer, place, what === 'damaged').then(done, done);
+  }
+
+  /** Gets what the peer has of a key, and gives back what it lacks. */
+  private async pull(peer: Peer, place: KeyPlace, damaged: boolean): Promise<void> {
+    if (!this.keys.isResident(place.db, place.key, place.slot)) await this.parts.store.residency.load([place]);
+    const o = this.keys.shard(place.db, place.slot).map.get(place.key);
+    const state = await this.parts.reads.state(peer, place, damaged ? 0 : (o?.contextHash() ?? 0));
+    if (state === null) return;
+    if (damaged) {
+      // one of the two has lost or altered entries: the fuller one is taken, whole
+      const mine = o?.toState();
+      if (mine !== undefined && mine.context.equals(state.context) && mine.count < state.count)
+        this.keys.replaceState(place.db, place.key, place.slot, state);
+      else this.parts.states.send(peer, place, { replace: true });
+      return;
+    }
+    const { behind } = this.parts.reads.merge(place, state);
+    this.parts.applied();
+    if (behind) this.parts.states.send(peer, place);
+  }
+
+  private finishIfOver(s: Session): void {
+    if (!s.over || s.open > 0) return;
+    if (!s.mine) {
+      // the initiator waits for what we send it
+      this.say(s.peer, false, s.id, s.p, Buffer.alloc(0));
+      this.sessions.delete(`t:${s.peer.id}:${s.id}`);
+      return;
+    }
+    if (!s.peerOver) return;
+    this.sessions.delete(`m:${s.peer.id}:${s.id}`);
+    s.resolve?.();
+  }
+
+  private end(s: Session, why: string): void {
+    this.sessions.delete(`${s.mine ? 'm' : 't'}:${s.peer.id}:${s.id}`);
+    s.reject?.(new Error(why));
+  }
+
+  lost(peer: Peer): void {
+    for (const s of [...this.sessions.values()]) if (s.peer === peer) this.end(s, 'the link broke');
+  }
+
+  // ------------------------------------------------------------------ transfer
+
+  private startTransfers(): void {
+    for (const p of this.ring.moving()) {
+      if (this.transferring.size >= MAX_TRANSFERS) return;
+      if (this.transferring.has(p) || !this.ring.gaining(p).includes(this.peers.self)) continue;
+      if (this.ring.hasConfirmed(p, this.peers.self) || !this.trees.isReady(p)) continue;
+      this.transferring.add(p);
+      void this.transfer(p).finally(() => this.transferring.delete(p));
+    }
+  }
+
+  /** Gets a partition from those who serve it: whole from one, then by comparison from as many as a write may have missed. */
+  private async transfer(p: number): Promise<void> {
+    const { name } = this.ring;
+    const homes = this.ring.homes(p);
+    const sources = homes
+      .filter((id) => id !== this.peers.self)
+      .map((id) => this.peers.byId.get(id))
+      .filter((x): x is Peer => x?.isWell ?? false);
+    // any so many of the former homes have everything that was acknowledged
+    const needed = Math.max(1, homes.length - Math.min(this.parts.w, homes.length) + 1);
+    if (sources.length < Math.min(needed, homes.length)) return;
+    try {
+      let first = true;
+      for (const peer of sources.slice(0, needed)) {
+        const differ = await this.compareRoots(peer, [p]);
+        if (!differ.has(p)) {
+          first = false;
+          continue;
+        }
+        if (first) {
+          await this.parts.rpc.call(peer, ASK_TRANSFER, (w) => w.varint(p), TRANSFER_MS);
+          first = false;
+        }
+        await this.exchange(peer, p);
+      }
+      if (name.version !== this.ring.name.version || name.hash !== this.ring.name.hash) return;
+      await this.parts.store.journal.flush();
+      await this.parts.store.journal.sync(true);
+      this.stats.transferred++;
+      this.confirm([p]);
+    } catch (error) {
+      this.parts.log.debug({ partition: p, error: String(error) }, 'a transfer was interrupted');
+    }
+  }
+
+  private confirm(list: number[]): void {
+    const w = new ByteWriter(64);
+    w.varint(this.ring.name.version);
+    w.u53(this.ring.name.hash);
+    w.varint(list.length);
+    for (const p of list) w.varint(p);
+    for (const peer of this.peers.byId.values()) peer.link?.send(CONFIRM, w.buf, 0, w.pos);
+    this.confirmed(list, this.peers.self);
+  }
+
+  private confirmed(list: number[], id: string): void {
+    let settled = false;
+    for (const p of list) {
+      if (!this.ring.confirm(p, id)) continue;
+      settled = true;
+      this.loseTenure(p);
+    }
+    if (settled) this.onSettled();
+  }
+
+  takeConfirm(peer: Peer, r: ByteReader): void {
+    const version = r.varint();
+    const hash = r.u53();
+    if (version !== this.ring.name.version || hash !== this.ring.name.hash) return;
+    const list: number[] = [];
+    for (let n = r.varint(); n > 0; n--) list.push(r.varint());
+    this.confirmed(list, peer.id);
+  }
+
+  /** Confirmations that others may have missed, once a round of gossip. */
+  repeatConfirmations(): void {
+    const list = this.ring.moving().filter((p) => this.ring.hasConfirmed(p, this.peers.self));
+    if (list.length > 0) this.confirm(list);
+  }
+
+  /** Sends everything of a partition, and answers when the peer has taken it all. */
+  private async answerTransfer(peer: Peer, r: ByteReader, w: ByteWriter): Promise<void> {
+    const p = r.varint();
+    let sent = 0;
+    let failed = false;
+    for (const db of this.keys.databases) {
+      const pending: Promise<void>[] = [];
+      for (const key of await this.keysOf(db.index, p)) {
+        const place = this.parts.store.placeOf(db, key);
+        pending.push(
+          new Promise((resolve) => {
+            this.parts.states.send(peer, place, {
+              done: (ok) => {
+                failed ||= !ok;
+                resolve();
+              },
+            });
+          }),
+        );
+        sent++;
+        if (pending.length >= 4096) await Promise.all(pending.splice(0));
+      }
+      await Promise.all(pending);
+    }
+    if (failed) throw new Error('the transfer was interrupted');
+    w.varint(sent);
+  }
+
+  /** All keys of a partition, tombstones among them. */
+  private async keysOf(dbIndex: number, p: number): Promise<string[]> {
+    const db = this.keys.databases[dbIndex];
+    const shard = db.shards[p];
+    if (shard.complete) return [...shard.map.keys()];
+    const tree = this.trees.tree(p);
+    const names = new Set(await this.parts.store.engine.keyNames(dbIndex, tree.first, tree.first + tree.span));
+    for (const key of shard.map.keys()) names.add(key);
+    return [...names];
+  }
+
+  // ------------------------------------------------------------------ strays
+
+  /** Keys that are here and belong to others. */
+  get strayPartitions(): number {
+    let n = 0;
+    for (let p = 0; p < this.ring.partitions; p++) if (this.isStray(p)) n++;
+    return n;
+  }
+
+  private isStray(p: number): boolean {
+    if (!this.trees.isReady(p) || this.trees.tree(p).count() === 0) return false;
+    const { self } = this.peers;
+    return !this.ring.homes(p).includes(self) && !this.ring.gaining(p).includes(self);
+  }
+
+  private async handStraysOver(): Promise<void> {
+    for (let p = 0; p < this.ring.partitions; p++) {
+      if (!this.isStray(p) || this.ring.isMoving(p)) continue;
+      const owners = this.ring.homes(p).map((id) => this.peers.byId.get(id));
+      if (owners.length === 0 || owners.some((x) => x === undefined || !x.isWell)) continue;
+      await this.handOver(p, owners as Peer[]);
+    }
+  }
+
+  private async handOver(p: number, owners: Peer[]): Promise<void> {
+    const equal = await Promise.all(owners.map(async (o) => !(await this.compareRoots(o, [p])).has(p)));
+    const haveAll = equal.every((x) => x);
+    const { epoch } = this.ring;
+    for (const db of this.keys.databases) {
+      const keys = (await this.keysOf(db.index, p)).slice(0, STRAY_KEYS);
+      await Promise.all(
+        keys.map(async (key) => {
+          const place = this.parts.store.placeOf(db, key);
+          if (!this.keys.isResident(db, key, place.slot)) await this.parts.store.residency.load([place]);
+          const o = this.keys.shard(db, place.slot).map.get(key);
+          if (o === undefined || o.contextHash() === 0) return;
+          const hash = o.contextHash();
+          if (!haveAll && !(await this.giveTo(owners, place))) return;
+          this.drop(p, place, o, hash, epoch);
+        }),
+      );
+    }
+  }
+
+  private async giveTo(owners: Peer[], place: KeyPlace): Promise<boolean> {
+    const oks = await Promise.all(
+      owners.map(
+        (peer) =>
+          new Promise<boolean>((resolve) => this.parts.states.send(peer, place, { durable: true, done: resolve })),
+      ),
+    );
+    return oks.every((ok) => ok);
+  }
+
+  /** The owners have it on disk; nothing has been written to it here meanwhile. */
+  private drop(p: number, place: KeyPlace, o: StoredKey, hash: number, epoch: number): void {
+    if (epoch !== this.ring.epoch || !this.isStray(p)) return;
+    const now = this.keys.shard(place.db, place.slot).map.get(place.key);
+    if (now !== o || o.contextHash() !== hash) return;
+    this.stats.strays++;
+    this.keys.forget(place.db, o);
+    this.parts.applied();
+  }
+}
+
+export interface RepairParts {
+  store: Store;
+  trees: Trees;
+  peers: Peers;
+  ring: Ring;
+  reads: Reads;
+  states: States;
+  rpc: Rpc;
+  clock: Clock;
+  timers: Timers;
+  random: Random;
+  log: Log;
+  r: number;
+  w: number;
+  coordinates: (p: number) => boolean;
+  applied: () => void;
+}

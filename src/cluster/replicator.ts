@@ -1,0 +1,402 @@
+/**
+ * Writes and read comparisons on their way to the other replicas: everything per tick, nothing per command.
+ *
+ * A *ticket* stands for the operations of one tick. Each peer gets one frame of them, and acknowledges frames by number,
+ * cumulatively. Which peers have to, and how many, is said by the operations' *groups*; a ticket is done when all its
+ * groups are content, and tickets are done in order: so nobody sees a value that could still be lost, and replies that
+ * wait (`server/output`) are released in order too.
+ *
+ * A peer that does not answer in its time, or whose link breaks, is not waited for any longer; what it was sent is
+ * hinted (`cluster/hints`). What a replica says of an operation beyond "taken" (it had seen something else than the
+ * coordinator) is handed to the owner of the ticket while that still holds the reply, and otherwise only repaired.
+ */
+import { type ByteReader, ByteWriter } from '../base/bytes.ts';
+import type { Clock } from '../ports/clock.ts';
+import { decodeState, type KeyState } from '../types/state.ts';
+import { OP_COMPARE, OP_HINT, OP_WRITE, OP_WRITE_AFTER, REPLICATE, UNCLEAN_STATE } from './messages.ts';
+import type { Peer, Peers } from './peers.ts';
+
+/** Unacknowledged bytes above which a peer gets no more frames, only hints. */
+export const MAX_UNACKED_BYTES = 32 * 1024 * 1024;
+const SPARE_WRITERS = 64;
+const WRITER_BYTES = 16 * 1024;
+/** seq and ticket. */
+const HEADER_BYTES = 14;
+
+/** Peers of which `need` must acknowledge. */
+export interface Quota {
+  readonly peers: readonly Peer[];
+  readonly need: number;
+}
+
+/** Who takes part in an operation. Shared by all operations that go to the same nodes. */
+export interface Group {
+  /** Who is sent it, and for which absent owner (null: in its own right). */
+  readonly targets: readonly Peer[];
+  readonly hintFor: readonly (string | null)[];
+  readonly quotas: readonly Quota[];
+  /** Copies that this node itself counts for. */
+  readonly self: number;
+  /** Copies without which the operation has failed. */
+  readonly min: number;
+  /** Owners that can't be reached: what they miss is hinted here. */
+  readonly absent: readonly string[];
+  /** Number of the last ticket that it is in. */
+  ticket: number;
+}
+
+export class Ticket {
+  readonly n: number;
+  readonly peers: Peer[] = [];
+  readonly seqs: number[] = [];
+  readonly groups: Group[] = [];
+  /** Operations so far; their numbers are indices of the owner's table. */
+  ops = 0;
+  sealed = false;
+  done = false;
+  /** What the owner of the replies knows of the operations. */
+  table: unknown = null;
+
+  constructor(n: number) {
+    this.n = n;
+  }
+}
+
+export interface ReplicatorEvents {
+  /** The ticket is done, and so are all before it. */
+  done(ticket: Ticket): void;
+  /** Too few copies for a group's operations. */
+  failed(ticket: Ticket, group: Group, copies: number): void;
+  /**
+   * A replica had seen something else. `ticket` is null when its replies have gone out already; `theirs` is null when
+   * the state is too large to come along.
+   */
+  unclean(peer: Peer, ticket: Ticket | null, op: number, db: number, key: string, theirs: KeyState | null): void;
+  /** These writes did not reach this owner: [start, end) of a record in buf. */
+  missed(owner: string, buf: Buffer, start: number): void;
+}
+
+export class Replicator {
+  /** Tickets that are not done, oldest first. */
+  private queue: Ticket[] = [];
+  private current: Ticket | null = null;
+  private lastTicket = 0;
+  private readonly spare: ByteWriter[] = [];
+  private readonly peers: Peers;
+  private readonly clock: Clock;
+  private readonly events: ReplicatorEvents;
+  private touched: Peer[] = [];
+  stats = { frames: 0, writes: 0, compares: 0, unclean: 0, degraded: 0, failed: 0 };
+
+  constructor(peers: Peers, clock: Clock, events: ReplicatorEvents) {
+    this.peers = peers;
+    this.clock = clock;
+    this.events = events;
+  }
+
+  /** Tickets waiting for replicas. */
+  get waiting(): number {
+    return this.queue.length;
+  }
+
+  // ------------------------------------------------------------------ a tick's operations
+
+  /** The ticket of this tick. */
+  ticket(): Ticket {
+    if (this.current === null) this.current = new Ticket(++this.lastTicket);
+    return this.current;
+  }
+
+  /** The ticket of this tick, if anything has been put into it. */
+  get open(): Ticket | null {
+    return this.current;
+  }
+
+  /** Adds an operation of this group; its number. */
+  begin(group: Group): number {
+    const t = this.ticket();
+    this.join(t, group);
+    return t.ops++;
+  }
+
+  /** The operation has another group too (several keys). */
+  join(t: Ticket, group: Group): void {
+    if (group.ticket === t.n) return;
+    group.ticket = t.n;
+    t.groups.push(group);
+  }
+
+  private frameOf(peer: Peer, t: Ticket): ByteWriter {
+    let w = peer.frame;
+    if (w === null) {
+      w = this.spare.pop() ?? new ByteWriter(WRITER_BYTES);
+      w.reset();
+      w.u53(peer.nextSeq);
+      w.u53(t.n);
+      peer.frame = w;
+      this.touched.push(peer);
+    }
+    return w;
+  }
+
+  private canSend(peer: Peer): boolean {
+    return peer.link !== null && peer.unackedBytes < MAX_UNACKED_BYTES;
+  }
+
+  /**
+   * One record, buf[start, end), for a group.
+   * @param before hash of the context that it was made on, negative when the record says so itself
+   */
+  write(group: Group, op: number, buf: Buffer, start: number, end: number, before: number): void {
+    const t = this.ticket();
+    const { targets, hintFor, absent } = group;
+    this.stats.writes++;
+    for (let i = 0; i < targets.length; i++) {
+      const peer = targets[i];
+      const owner = hintFor[i];
+      if (!this.canSend(peer)) {
+        this.events.missed(owner ?? peer.id, buf, start);
+        continue;
+      }
+      const w = this.frameOf(peer, t);
+      w.u8((before < 0 ? OP_WRITE : OP_WRITE_AFTER) | (owner === null ? 0 : OP_HINT));
+      w.varint(op);
+      if (owner !== null) w.str(owner);
+      if (before >= 0) w.u53(before);
+      const n = end - start;
+      w.ensure(n);
+      buf.copy(w.buf, w.pos, start, end);
+      w.pos += n;
+    }
+    for (let i = 0; i < absent.length; i++) this.events.missed(absent[i], buf, start);
+  }
+
+  /** Asks a group's peers whether they have seen of a key what this node has. */
+  compare(group: Group, op: number, db: number, buf: Buffer, start: number, end: number, hash: number): void {
+    const t = this.ticket();
+    this.stats.compares++;
+    const { targets } = group;
+    for (let i = 0; i < targets.length; i++) {
+      const peer = targets[i];
+      if (!this.canSend(peer)) continue;
+      const w = this.frameOf(peer, t);
+      w.u8(OP_COMPARE);
+      w.varint(op);
+      w.u8(db);
+      const n = end - start;
+      w.varint(n);
+      w.ensure(n);
+      buf.copy(w.buf, w.pos, start, end);
+      w.pos += n;
+      w.u53(hash);
+    }
+  }
+
+  /**
+   * The tick is over: frames go out. Returns the ticket that this tick's replies wait for: its own, or the last one
+   * outstanding, or null.
+   */
+  seal(): Ticket | null {
+    const t = this.current;
+    if (t === null) return this.queue.length > 0 ? this.queue[this.queue.length - 1] : null;
+    this.current = null;
+    const now = this.clock.monotonic();
+    for (const peer of this.touched) {
+      const w = peer.frame!;
+      peer.frame = null;
+      const seq = peer.nextSeq++;
+      t.peers.push(peer);
+      t.seqs.push(seq);
+      this.stats.frames++;
+      peer.unacked.push({ seq, w, at: now });
+      peer.unackedBytes += w.pos;
+      if (peer.link === null || !peer.link.send(REPLICATE, w.buf, 0, w.pos)) this.giveUp(peer, seq);
+      else peer.link.flush();
+    }
+    this.touched.length = 0;
+    t.sealed = true;
+    this.queue.push(t);
+    // nobody to ask: done at once, unless others are before it
+    this.check();
+    if (!t.done) return t;
+    return null;
+  }
+
+  // ------------------------------------------------------------------ acknowledgements
+
+  /** Takes an ACK frame. */
+  takeAck(peer: Peer, r: ByteReader): void {
+    const seq = r.u53();
+    const refused = r.u8() === 1;
+    const now = this.clock.monotonic();
+    let latency: number | null = null;
+    const { unacked } = peer;
+    let drop = 0;
+    while (drop < unacked.length && unacked[drop].seq <= seq) {
+      const sent = unacked[drop++];
+      latency = now - sent.at;
+      if (refused) this.hintFrame(peer, sent.w);
+      this.recycle(peer, sent.w);
+    }
+    if (drop === unacked.length) unacked.length = 0;
+    else if (drop > 0) unacked.splice(0, drop);
+    if (refused) {
+      if (seq > peer.failedUpTo) peer.failedUpTo = seq;
+    } else if (seq > peer.acked && seq > peer.failedUpTo) peer.acked = seq;
+    for (let n = r.varint(); n > 0; n--) this.takeUnclean(peer, r);
+    this.peers.answered(peer, now, latency);
+    this.check();
+  }
+
+  private takeUnclean(peer: Peer, r: ByteReader): void {
+    const n = r.u53();
+    const op = r.varint();
+    const kind = r.u8();
+    const db = r.u8();
+    const key = r.str();
+    const theirs = kind === UNCLEAN_STATE ? decodeState(r) : null;
+    this.stats.unclean++;
+    const first = this.queue.length > 0 ? this.queue[0].n : n + 1;
+    const ticket = n >= first ? (this.queue[n - first] ?? null) : null;
+    this.events.unclean(peer, ticket !== null && !ticket.done ? ticket : null, op, db, key, theirs);
+  }
+
+  private recycle(peer: Peer, w: ByteWriter): void {
+    peer.unackedBytes -= w.pos;
+    if (this.spare.length < SPARE_WRITERS && w.buf.length <= 16 * WRITER_BYTES) this.spare.push(w);
+  }
+
+  /** What a peer was sent up to `seq` and has not taken is hinted, and nobody waits for it. */
+  giveUp(peer: Peer, seq: number): void {
+    const { unacked } = peer;
+    let drop = 0;
+    while (drop < unacked.length && unacked[drop].seq <= seq) {
+      const { w } = unacked[drop++];
+      this.hintFrame(peer, w);
+      this.recycle(peer, w);
+    }
+    unacked.splice(0, drop);
+    if (seq > peer.failedUpTo) peer.failedUpTo = seq;
+  }
+
+  /** The peer's link is gone, or it has gone silent. */
+  lost(peer: Peer): void {
+    this.giveUp(peer, peer.nextSeq - 1);
+    this.check();
+  }
+
+  /** Peers that have had their time. */
+  sweep(now: number): void {
+    for (const peer of this.peers.byId.values()) {
+      const oldest = peer.unacked[0];
+      if (oldest === undefined || now - oldest.at <= this.peers.timeoutMs(peer)) continue;
+      this.peers.timedOut(peer, now, oldest.at);
+      // it may still take them; but the keys are hinted, for it may not
+      let seq = oldest.seq;
+      for (const s of peer.unacked) if (now - s.at > this.peers.timeoutMs(peer)) seq = s.seq;
+      this.giveUp(peer, seq);
+    }
+    this.check();
+  }
+
+  private hintFrame(peer: Peer, w: ByteWriter): void {
+    const { buf, pos } = w;
+    let at = HEADER_BYTES;
+    const varint = () => {
+      let v = 0;
+      let scale = 1;
+      for (;;) {
+        const b = buf[at++];
+        v += (b & 127) * scale;
+        if (b < 128) return v;
+        scale *= 128;
+      }
+    };
+    while (at < pos) {
+      const kind = buf[at++];
+      varint();
+      const plain = kind & ~OP_HINT;
+      if (plain === OP_COMPARE) {
+        at++;
+        const n = varint();
+        at += n + 7;
+        continue;
+      }
+      let owner = peer.id;
+      if (kind & OP_HINT) {
+        const n = varint();
+        owner = buf.latin1Slice(at, at + n);
+        at += n;
+      }
+      if (plain === OP_WRITE_AFTER) at += 7;
+      this.events.missed(owner, buf, at);
+      at += 4 + buf.readUInt32LE(at);
+    }
+  }
+
+  // ------------------------------------------------------------------ who is content
+
+  /** Finishes what can be finished, in order. */
+  check(): void {
+    let done = 0;
+    while (done < this.queue.length && this.isContent(this.queue[done])) {
+      this.queue[done].done = true;
+      done++;
+    }
+    if (done === 0) return;
+    const finished = this.queue.splice(0, done);
+    for (const t of finished) this.events.done(t);
+  }
+
+  /** Copies that a group has, or -1 while it may still get what it needs. */
+  private copies(t: Ticket, group: Group): number {
+    const { quotas } = group;
+    let acks = 0;
+    let short = false;
+    for (let q = 0; q < quotas.length; q++) {
+      const { peers, need } = quotas[q];
+      let got = 0;
+      let open = 0;
+      for (let i = 0; i < peers.length; i++) {
+        const peer = peers[i];
+        const k = t.peers.indexOf(peer);
+        if (k < 0) continue;
+        const seq = t.seqs[k];
+        if (peer.failedUpTo >= seq) continue;
+        if (peer.acked >= seq) got++;
+        else if (peer.isWell) open++;
+      }
+      if (got > acks) acks = got;
+      if (got >= need) continue;
+      if (open > 0) return -1;
+      short = true;
+    }
+    return short ? acks + group.self : CONTENT;
+  }
+
+  private isContent(t: Ticket): boolean {
+    const { groups } = t;
+    let short = false;
+    for (let g = 0; g < groups.length; g++) {
+      const copies = this.copies(t, groups[g]);
+      if (copies < 0) return false;
+      if (copies !== CONTENT) short = true;
+    }
+    if (short) this.settleShort(t);
+    return true;
+  }
+
+  /** Nobody is left to wait for: what there is must do, or it has failed. */
+  private settleShort(t: Ticket): void {
+    for (const group of t.groups) {
+      const copies = this.copies(t, group);
+      if (copies === CONTENT) continue;
+      this.stats.degraded++;
+      if (copies > 0 && copies >= group.min) continue;
+      this.stats.failed++;
+      this.events.failed(t, group, copies);
+    }
+  }
+}
+
+const CONTENT = 1_000_000;

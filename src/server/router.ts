@@ -1,0 +1,695 @@
+/**
+ * Where a command runs in a cluster, and what becomes of its reply.
+ *
+ * - Here, when this node coordinates its keys: at once when it has tenure of them (nothing can have been missed), else
+ *   after it has read them from R replicas.
+ * - Here, when it only reads and this node is a home replica: R - 1 others compare what they have.
+ * - At the coordinator otherwise: the command is forwarded, and the reply is a hole in the client's output until it
+ *   comes. When the coordinator fails meanwhile, the next one is asked.
+ * - In parts, when it is one of the plain commands over many keys.
+ *
+ * What it wrote goes to the other replicas (`cluster/replicator`), and the reply waits for as many as it must. When one of
+ * them turns out to have had news, a reply that rests on the state is taken back before it has gone out: the write is
+ * undone, and the command runs again on the merged state (DESIGN section 6).
+ */
+import { ByteReader, ByteWriter } from '../base/bytes.ts';
+import { ReplyError } from '../base/errors.ts';
+import type { Cluster, ClusterServer, Route } from '../cluster/cluster.ts';
+import { FORWARD, FORWARDED } from '../cluster/messages.ts';
+import type { Peer } from '../cluster/peers.ts';
+import type { Group, Ticket } from '../cluster/replicator.ts';
+import type { Command } from '../commands/table.ts';
+import { Argv } from '../resp/argv.ts';
+import { slotOfBytes } from '../ring/slots.ts';
+import type { KeyPlace } from '../store/keyspace.ts';
+import type { KeyState } from '../types/state.ts';
+import type { Client } from './client.ts';
+import type { GrammeServer } from './gramme.ts';
+import type { Hole } from './output.ts';
+import { type Sink, VirtualClient } from './virtual.ts';
+
+/** A command that found no coordinator is tried again for this long, in ms. */
+const PATIENCE_MS = 2000;
+/** Rounds of news and running again after which the client is told to try itself. */
+const MAX_RERUNS = 3;
+const SPARE_CLIENTS = 1024;
+
+const RESP3 = 1;
+const NO_READ = 2;
+
+const CLUSTER_DOWN = Buffer.from('-CLUSTERDOWN No node that holds the key can be reached\r\n', 'latin1');
+const TRY_AGAIN = Buffer.from(
+  '-TRYAGAIN other writes to the key came between, again and again; nothing was changed\r\n',
+  'latin1',
+);
+const NO_REPLICAS = Buffer.from(
+  '-NOREPLICAS not enough replicas took the write in time; it may still show up\r\n',
+  'latin1',
+);
+
+/** Commands whose reply does not rest on what was there: they are not run again. */
+const BLIND = new Set(['mset', 'setex', 'psetex', 'dset', 'ddel', 'restore', 'del', 'unlink', 'touch']);
+/** Commands over many keys that may run in parts, and how their replies are put together. */
+const SCATTER: Record<string, 'list' | 'sum' | 'ok'> = {
+  mget: 'list',
+  mset: 'ok',
+  del: 'sum',
+  unlink: 'sum',
+  exists: 'sum',
+  touch: 'sum',
+};
+
+/** One operation of a ticket: what it takes to run its command again. */
+interface Operation {
+  client: Client;
+  start: number;
+  end: number;
+  /** Null when it never runs again. */
+  argv: Argv | null;
+  command: Command;
+  group: Group;
+  db: number;
+  /** What the keys were, for a write that may have to be undone. */
+  before: Map<string, KeyState | null> | null;
+  since: number;
+  wrote: boolean;
+  /** It only reads, and somebody else coordinates. */
+  foreign: boolean;
+  replaced: boolean;
+  reruns: number;
+}
+
+interface Pending {
+  id: number;
+  peer: Peer | null;
+  db: number;
+  resp: 2 | 3;
+  argv: Argv;
+  sink: Sink;
+  at: number;
+  began: number;
+  noRead: boolean;
+}
+
+export class Router implements ClusterServer {
+  readonly cluster: Cluster;
+  private readonly server: GrammeServer;
+  private readonly pending = new Map<number, Pending>();
+  /** Commands for which nobody can be found at the moment. */
+  private homeless: Pending[] = [];
+  private lastId = 0;
+  private readonly w = new ByteWriter(16 * 1024);
+  private readonly spare: VirtualClient[] = [];
+  private readonly incoming = new Argv(256);
+  /** Peers whose links have something new to send. */
+  private readonly dirty = new Set<Peer>();
+  /** Set by `enter`: the command at hand reads as a replica and not as the coordinator. */
+  private foreign = false;
+  private strictGroup: Group | null = null;
+  private compareToo = true;
+  private before: Map<string, KeyState | null> | null = null;
+  private since = 0;
+  private reruns = 0;
+  stats = { local: 0, replicaReads: 0, forwarded: 0, served: 0, reruns: 0, freshened: 0, retried: 0, undone: 0 };
+
+  constructor(server: GrammeServer, cluster: Cluster) {
+    this.server = server;
+    this.cluster = cluster;
+  }
+
+  // ------------------------------------------------------------------ before a command
+
+  /** May the command run here and now? When not, it has been taken care of. */
+  enter(client: Client, command: Command, argv: Argv): boolean {
+    this.foreign = false;
+    this.strictGroup = null;
+    this.compareToo = true;
+    this.before = null;
+    const { cluster } = this;
+    if (!command.keyed || LOCAL.test(command.fullName)) return true;
+    if (cluster.ring.layout === null) {
+      this.server.replyNow(client, '-LOADING Gramme is waiting to join its cluster\r\n');
+      return false;
+    }
+    if (cluster.isAlone) return true;
+    const fresh = client.fresh;
+    client.fresh = false;
+    if (command.onlyKey > 0) return this.enterOne(client, command, argv, command.onlyKey, fresh);
+    const positions = this.server.table.keyPositions(command.spec, argv);
+    if (positions === null || positions.length === 0) return true;
+    if (positions.length === 1) return this.enterOne(client, command, argv, positions[0], fresh);
+    return this.enterMany(client, command, argv, positions, fresh);
+  }
+
+  private routeOf(argv: Argv, i: number): Route {
+    const slot = slotOfBytes(argv.buf, argv.offsets[2 * i], argv.offsets[2 * i + 1]);
+    return this.cluster.route(this.server.keys.partitionOf(slot));
+  }
+
+  private isPinned(client: Client): boolean {
+    return client instanceof VirtualClient && client.pinned;
+  }
+
+  private enterOne(client: Client, command: Command, argv: Argv, i: number, fresh: boolean): boolean {
+    const route = this.routeOf(argv, i);
+    const pinned = this.isPinned(client);
+    if (route.coordinator === null && !route.nobody) {
+      if (argv.argc > 2 && command.spec.group === 'dynamo' && !this.enterDynamo(client, command, argv, route, fresh))
+        return false;
+      if (fresh || this.cluster.repair.tenure[route.partition] === 1) return this.go(command, argv, i);
+      this.freshen(client, argv, [i]);
+      return false;
+    }
+    if (pinned) {
+      if (argv.argc > 2 && command.spec.group === 'dynamo' && !this.enterDynamo(client, command, argv, route, fresh))
+        return false;
+      if (fresh) return this.go(command, argv, i);
+      this.freshen(client, argv, [i]);
+      return false;
+    }
+    if (!command.write && route.home && !client.noReplica && command.spec.group !== 'dynamo') {
+      this.foreign = true;
+      this.stats.replicaReads++;
+      return true;
+    }
+    this.send(client, argv, route);
+    return false;
+  }
+
+  /** The command runs here. */
+  private go(command: Command, argv: Argv, i: number): boolean {
+    this.stats.local++;
+    if (command.write && dependsOnState(command, argv)) {
+      this.before = new Map();
+      this.since = this.server.store.hlc.current() + 1;
+      this.remember(argv, i);
+    }
+    return true;
+  }
+
+  private remember(argv: Argv, i: number): void {
+    const { keys } = this.server;
+    const key = argv.str(i);
+    const slot = slotOfBytes(argv.buf, argv.offsets[2 * i], argv.offsets[2 * i + 1]);
+    const db = this.server.dbOf();
+    if (!keys.isResident(db, key, slot)) return;
+    this.before!.set(`${db.index}:${key}`, keys.snapshot(keys.object(db, key, slot)));
+  }
+
+  /** `R n`, `W n` and `TIMEOUT ms` of DGET, DSET and DDEL. */
+  private enterDynamo(client: Client, command: Command, argv: Argv, route: Route, fresh: boolean): boolean {
+    const from = command.spec.name === 'dset' ? 3 : 2;
+    let r = 0;
+    let w = 0;
+    let timeoutMs = 0;
+    for (let k = from; k + 1 < argv.argc; k += 2) {
+      if (argv.is(k, 'R')) r = argv.int(k + 1);
+      else if (argv.is(k, 'W')) w = argv.int(k + 1);
+      else if (argv.is(k, 'TIMEOUT')) timeoutMs = argv.int(k + 1);
+    }
+    if (w > 0) {
+      const homes = this.cluster.ring.homes(route.partition).length;
+      const asked = Math.min(w, homes);
+      this.strictGroup = this.cluster.writeGroup(route.partition, asked, asked);
+    }
+    if (r > 0) {
+      this.compareToo = false;
+      if (!fresh) {
+        this.freshen(client, argv, [1], { r, min: r, timeoutMs });
+        return false;
+      }
+    }
+    return true;
+  }
+
+  private enterMany(client: Client, command: Command, argv: Argv, positions: number[], fresh: boolean): boolean {
+    const routes = positions.map((i) => this.routeOf(argv, i));
+    const { tenure } = this.cluster.repair;
+    const own = routes.every((r) => r.coordinator === null && !r.nobody);
+    const pinned = this.isPinned(client);
+    if (own || pinned) {
+      if (fresh || (own && routes.every((r) => tenure[r.partition] === 1))) {
+        this.stats.local++;
+        if (command.write && dependsOnState(command, argv)) {
+          this.before = new Map();
+          this.since = this.server.store.hlc.current() + 1;
+          for (const i of positions) this.remember(argv, i);
+        }
+        return true;
+      }
+      this.freshen(client, argv, positions);
+      return false;
+    }
+    if (!command.write && !client.noReplica && routes.every((r) => r.home)) {
+      this.foreign = true;
+      this.stats.replicaReads++;
+      return true;
+    }
+    const first = routes[0];
+    const together = routes.every((r) => r.coordinator === first.coordinator && r.nobody === first.nobody);
+    const how = SCATTER[command.spec.name];
+    if (!together && how !== undefined) {
+      this.scatter(client, command, argv, positions, routes, how);
+      return false;
+    }
+    // several coordinators: one of them reads the others' keys and writes to all their replicas
+    this.send(client, argv, routes.find((r) => r.coordinator === null && !r.nobody) ?? first);
+    return false;
+  }
+
+  /** Reads keys from R replicas, then runs the command again. */
+  private freshen(
+    client: Client,
+    argv: Argv,
+    positions: number[],
+    options?: { r: number; min: number; timeoutMs: number },
+  ): void {
+    this.stats.freshened++;
+    const { server, cluster } = this;
+    const db = server.dbOf();
+    const places: KeyPlace[] = [];
+    const seen = new Set<string>();
+    for (const i of positions) {
+      const key = argv.str(i);
+      if (seen.has(key)) continue;
+      seen.add(key);
+      places.push(server.store.placeOf(db, key));
+    }
+    server.suspend(client, argv);
+    const asked = options ?? { r: cluster.options.r, min: cluster.options.readMin(), timeoutMs: 0 };
+    Promise.all(places.map((p) => cluster.reads.read(p, asked))).then(
+      () => {
+        client.fresh = true;
+        server.retry(client);
+      },
+      (error) => server.failWaiting(client, error instanceof ReplyError ? error : new ReplyError(`ERR ${String(error)}`)),
+    );
+  }
+
+  // ------------------------------------------------------------------ after a command
+
+  /** The handler has run: what it wrote goes out, what it read is compared. */
+  leave(client: Client, command: Command, argv: Argv, start: number, end: number, failed: boolean): void {
+    const { cluster, server } = this;
+    if (cluster.isAlone || cluster.ring.layout === null) {
+      const made = server.keys.made!;
+      made.slots.length = made.befores.length = 0;
+      return;
+    }
+    const wrote = cluster.replicate(this.strictGroup);
+    if (wrote >= 0) {
+      const ticket = cluster.replicator.ticket();
+      const again = this.before !== null;
+      const table = tableOf(ticket);
+      table[wrote] = this.operation(client, command, argv, start, end, again, true, cluster.lastGroup!);
+      server.output.wake();
+      return;
+    }
+    if (failed || !command.keyed || !this.compareToo || LOCAL.test(command.fullName)) return;
+    this.compare(client, command, argv, start, end);
+  }
+
+  private operation(
+    client: Client,
+    command: Command,
+    argv: Argv,
+    start: number,
+    end: number,
+    again: boolean,
+    wrote: boolean,
+    group: Group,
+  ): Operation {
+    return {
+      client,
+      start,
+      end,
+      argv: again ? argv.copy() : null,
+      command,
+      group,
+      db: client.db,
+      before: this.before,
+      since: this.since,
+      wrote,
+      foreign: this.foreign,
+      replaced: false,
+      reruns: this.reruns,
+    };
+  }
+
+  private compare(client: Client, command: Command, argv: Argv, start: number, end: number): void {
+    const { cluster, server } = this;
+    const { keys } = server;
+    let op = -1;
+    const one = command.onlyKey > 0;
+    const positions = one ? ONE : (server.table.keyPositions(command.spec, argv) ?? []);
+    const db = server.dbOf();
+    for (let k = 0; k < positions.length; k++) {
+      const i = one ? command.onlyKey : positions[k];
+      const { buf, offsets } = argv;
+      const from = offsets[2 * i];
+      const to = offsets[2 * i + 1];
+      const slot = slotOfBytes(buf, from, to);
+      const { read } = cluster.route(keys.partitionOf(slot));
+      if (read.targets.length === 0) continue;
+      let o = keys.lastFound;
+      if (!one) {
+        const key = argv.str(i);
+        o = keys.isResident(db, key, slot) ? keys.object(db, key, slot) : null;
+      }
+      if (op < 0) op = cluster.replicator.begin(read);
+      else cluster.replicator.join(cluster.replicator.ticket(), read);
+      cluster.replicator.compare(read, op, db.index, buf, from, to, o?.contextHash() ?? 0);
+    }
+    if (op < 0) return;
+    const ticket = cluster.replicator.ticket();
+    tableOf(ticket)[op] = this.operation(client, command, argv, start, end, true, false, ticket.groups[0]);
+  }
+
+  // ------------------------------------------------------------------ what the replicas say
+
+  done(_ticket: Ticket): void {
+    this.server.output.releaseReady();
+  }
+
+  failed(ticket: Ticket, group: Group, copies: number): void {
+    void copies;
+    for (const op of tableOf(ticket)) {
+      if (op === undefined || op.replaced || op.group !== group || op.end <= op.start) continue;
+      const hole = this.server.output.patch(ticket, op.client, op.start, op.end);
+      op.replaced = true;
+      if (hole !== null) this.server.output.fill(hole, NO_REPLICAS);
+    }
+  }
+
+  unclean(peer: Peer, ticket: Ticket | null, opNumber: number, dbIndex: number, key: string, theirs: KeyState | null): void {
+    const { cluster } = this;
+    const db = this.server.keys.databases[dbIndex];
+    if (db === undefined) return;
+    const place = this.server.store.placeOf(db, key);
+    const op = ticket === null ? undefined : tableOf(ticket)[opNumber];
+    if (theirs === null || !this.server.keys.isResident(db, key, place.slot)) {
+      // too large to come along: get it, and run again what rests on it
+      const hole = ticket !== null && op !== undefined ? this.takeBack(ticket, op) : null;
+      cluster.reads.read(place, { r: cluster.options.r, min: 1, timeoutMs: 0 }).then(
+        () => this.again(op, hole),
+        () => this.again(op, hole),
+      );
+      return;
+    }
+    const { news, behind } = cluster.reads.merge(place, theirs);
+    cluster.applied();
+    if (behind) cluster.states.send(peer, place);
+    if (!news || op === undefined || ticket === null) return;
+    const hole = this.takeBack(ticket, op);
+    if (hole === null) return;
+    if (op.wrote) {
+      const before = op.before?.get(`${dbIndex}:${key}`) ?? null;
+      this.server.keys.undo(db, key, place.slot, op.since, before, theirs);
+      this.stats.undone++;
+      cluster.replicateOwn();
+      this.server.output.wake();
+    }
+    this.again(op, hole);
+  }
+
+  /** The reply is not to go out: it rested on less than there is. */
+  private takeBack(ticket: Ticket, op: Operation): Hole | null {
+    if (op.argv === null || op.replaced) return null;
+    op.replaced = true;
+    return this.server.output.patch(ticket, op.client, op.start, op.end);
+  }
+
+  private again(op: Operation | undefined, hole: Hole | null): void {
+    if (op === undefined || hole === null) return;
+    this.stats.reruns++;
+    if (op.reruns >= MAX_RERUNS) {
+      this.server.output.fill(hole, TRY_AGAIN);
+      return;
+    }
+    this.runVirtual(op.argv!, op.db, op.client.resp, !op.foreign, this.filler(hole), op.reruns + 1, op.foreign);
+  }
+
+  private filler(hole: Hole): Sink {
+    return (buf, start, end) => this.server.output.fill(hole, Buffer.from(buf.subarray(start, end)));
+  }
+
+  // ------------------------------------------------------------------ commands without a connection
+
+  private runVirtual(
+    argv: Argv,
+    db: number,
+    resp: 2 | 3,
+    pinned: boolean,
+    sink: Sink,
+    reruns = 0,
+    noReplica = false,
+  ): void {
+    const client = this.spare.pop() ?? new VirtualClient();
+    client.prepare(db, resp, pinned, (buf, start, end) => {
+      sink(buf, start, end);
+      if (this.spare.length < SPARE_CLIENTS) this.spare.push(client);
+    });
+    client.noReplica = noReplica;
+    this.reruns = reruns;
+    this.server.executeFor(client, argv);
+    this.reruns = 0;
+  }
+
+  // ------------------------------------------------------------------ forwarding
+
+  private send(client: Client, argv: Argv, route: Route): void {
+    const hole = this.server.output.hole(client);
+    this.dispatch(argv.copy(), client.db, client.resp, this.filler(hole), route, client.noReplica);
+  }
+
+  private dispatch(argv: Argv, db: number, resp: 2 | 3, sink: Sink, route: Route, noRead: boolean): void {
+    const now = this.server.clock.monotonic();
+    const p: Pending = { id: ++this.lastId, peer: null, db, resp, argv, sink, at: now, began: now, noRead };
+    this.place(p, route);
+  }
+
+  /** Sends a command to whoever coordinates, or runs it here when that is us. */
+  private place(p: Pending, route: Route): void {
+    if (route.nobody) {
+      this.homeless.push(p);
+      return;
+    }
+    if (route.coordinator === null) {
+      this.runVirtual(p.argv, p.db, p.resp, true, p.sink);
+      return;
+    }
+    const peer = route.coordinator;
+    const { w } = this;
+    w.reset();
+    w.u53(p.id);
+    w.u8((p.resp === 3 ? RESP3 : 0) | (p.noRead ? NO_READ : 0));
+    w.varint(p.db);
+    w.varint(p.argv.argc);
+    for (let i = 0; i < p.argv.argc; i++) {
+      const from = p.argv.offsets[2 * i];
+      const n = p.argv.offsets[2 * i + 1] - from;
+      w.varint(n);
+      w.ensure(n);
+      p.argv.buf.copy(w.buf, w.pos, from, from + n);
+      w.pos += n;
+    }
+    if (peer.link === null || !peer.link.send(FORWARD, w.buf, 0, w.pos)) {
+      this.homeless.push(p);
+      return;
+    }
+    this.stats.forwarded++;
+    p.peer = peer;
+    p.at = this.server.clock.monotonic();
+    this.pending.set(p.id, p);
+    this.dirty.add(peer);
+    this.server.output.wake();
+  }
+
+  private firstRoute(argv: Argv): Route {
+    const command = this.server.table.find(argv);
+    const sub = command?.subcommands?.get(argv.lower(1)) ?? command;
+    const i = sub === null || sub === undefined ? 1 : sub.onlyKey || (this.server.table.keyPositions(sub.spec, argv)?.[0] ?? 1);
+    return this.routeOf(argv, i);
+  }
+
+  /** A command from another node. */
+  forward(peer: Peer, buf: Buffer, start: number, end: number): void {
+    const r = new ByteReader(buf, start, end);
+    const id = r.u53();
+    const flags = r.u8();
+    const db = r.varint();
+    const argc = r.varint();
+    const argv = this.incoming;
+    argv.reserve(argc);
+    argv.buf = buf;
+    argv.argc = argc;
+    for (let i = 0; i < argc; i++) {
+      const n = r.varint();
+      argv.offsets[2 * i] = r.pos;
+      r.pos += n;
+      argv.offsets[2 * i + 1] = r.pos;
+    }
+    this.stats.served++;
+    this.server.beginTick();
+    this.runVirtual(argv, db, flags & RESP3 ? 3 : 2, true, (bytes, from, to) => this.reply(peer, id, bytes, from, to));
+  }
+
+  private reply(peer: Peer, id: number, buf: Buffer, start: number, end: number): void {
+    const { w } = this;
+    w.reset();
+    w.u53(id);
+    const n = end - start;
+    w.ensure(n);
+    buf.copy(w.buf, w.pos, start, end);
+    w.pos += n;
+    if (peer.link?.send(FORWARDED, w.buf, 0, w.pos)) this.dirty.add(peer);
+  }
+
+  forwarded(peer: Peer, buf: Buffer, start: number, end: number): void {
+    const id = new ByteReader(buf, start, end).u53();
+    const p = this.pending.get(id);
+    const now = this.server.clock.monotonic();
+    if (p === undefined || p.peer !== peer) return;
+    this.pending.delete(id);
+    this.cluster.peers.answered(peer, now, null);
+    p.sink(buf, start + 7, end);
+  }
+
+  /** Links that have something to send, send it now. */
+  flushLinks(): void {
+    if (this.dirty.size === 0) return;
+    for (const peer of this.dirty) peer.link?.flush();
+    this.dirty.clear();
+  }
+
+  // ------------------------------------------------------------------ failures
+
+  lost(peer: Peer): void {
+    const again: Pending[] = [];
+    for (const p of this.pending.values()) if (p.peer === peer) again.push(p);
+    for (const p of again) {
+      this.pending.delete(p.id);
+      this.retryElsewhere(p);
+    }
+  }
+
+  private retryElsewhere(p: Pending): void {
+    this.stats.retried++;
+    p.peer = null;
+    const route = this.firstRoute(p.argv);
+    if (this.server.clock.monotonic() - p.began > PATIENCE_MS) p.sink(CLUSTER_DOWN, 0, CLUSTER_DOWN.length);
+    else this.place(p, route);
+  }
+
+  routesChanged(): void {
+    const { homeless } = this;
+    if (homeless.length === 0) return;
+    this.homeless = [];
+    for (const p of homeless) this.retryElsewhere(p);
+  }
+
+  sweep(now: number): void {
+    for (const p of this.pending.values()) {
+      const peer = p.peer!;
+      if (now - p.at <= Math.max(250, this.cluster.peers.timeoutMs(peer))) break;
+      // one opinion a sweep; when it turns to suspicion, `lost` sends them all elsewhere
+      this.cluster.peers.timedOut(peer, now, p.at);
+      break;
+    }
+    if (this.homeless.length > 0) this.routesChanged();
+    const late = this.homeless.filter((p) => now - p.began > PATIENCE_MS);
+    if (late.length === 0) return;
+    this.homeless = this.homeless.filter((p) => now - p.began <= PATIENCE_MS);
+    for (const p of late) p.sink(CLUSTER_DOWN, 0, CLUSTER_DOWN.length);
+  }
+
+  // ------------------------------------------------------------------ parts
+
+  private scatter(
+    client: Client,
+    command: Command,
+    argv: Argv,
+    positions: number[],
+    routes: Route[],
+    how: 'list' | 'sum' | 'ok',
+  ): void {
+    const hole = this.server.output.hole(client);
+    const step = command.spec.name === 'mset' ? 2 : 1;
+    const name = argv.str(0);
+    const byNode = new Map<Peer | null, number[]>();
+    routes.forEach((r, k) => {
+      const list = byNode.get(r.coordinator);
+      if (list === undefined) byNode.set(r.coordinator, [k]);
+      else list.push(k);
+    });
+    const answers = new Array<Buffer>(positions.length);
+    let open = byNode.size;
+    let error: Buffer | null = null;
+    let sum = 0;
+    const finish = () => {
+      if (--open > 0) return;
+      if (error !== null) this.server.output.fill(hole, error);
+      else if (how === 'ok') this.server.output.fill(hole, Buffer.from('+OK\r\n'));
+      else if (how === 'sum') this.server.output.fill(hole, Buffer.from(`:${sum}\r\n`));
+      else this.server.output.fill(hole, Buffer.concat([Buffer.from(`*${answers.length}\r\n`), ...answers]));
+    };
+    const parts = [...byNode.values()].map((list) => ({
+      list,
+      argv: Argv.from([
+        name,
+        ...list.flatMap((k) => Array.from({ length: step }, (_, j) => argv.str(positions[k] + j))),
+      ]),
+    }));
+    for (const part of parts) {
+      const { list } = part;
+      this.dispatch(
+        part.argv,
+        client.db,
+        client.resp,
+        (buf, start, end) => {
+          if (buf[start] === 45) error ??= Buffer.from(buf.subarray(start, end));
+          else if (how === 'sum') sum += Number(buf.latin1Slice(start + 1, end - 2));
+          else if (how === 'list') splitList(buf, start, list, answers);
+          finish();
+        },
+        routes[list[0]],
+        client.noReplica,
+      );
+    }
+  }
+}
+
+const ONE = [0];
+/** These look at this node and not at the cluster. */
+const LOCAL = /^(dynamo|debug|command|memory\|doctor|cluster)\|/;
+
+function tableOf(ticket: Ticket): Operation[] {
+  if (ticket.table === null) ticket.table = [];
+  return ticket.table as Operation[];
+}
+
+/** Must the command run again when it turns out that there was more than it saw? */
+function dependsOnState(command: Command, argv: Argv): boolean {
+  const { name } = command.spec;
+  if (name !== 'set') return !BLIND.has(name);
+  if (argv.argc === 3) return false;
+  for (let i = 3; i < argv.argc; i++)
+    if (argv.is(i, 'NX') || argv.is(i, 'XX') || argv.is(i, 'GET') || argv.is(i, 'KEEPTTL')) return true;
+  return false;
+}
+
+/** The elements of an array reply, copied to their places. */
+function splitList(buf: Buffer, start: number, places: number[], answers: Buffer[]): void {
+  const line = (at: number) => buf.indexOf(13, at);
+  let at = line(start) + 2;
+  for (const k of places) {
+    const end = line(at) + 2;
+    let stop = end;
+    if (buf[at] === 36) {
+      const n = Number(buf.latin1Slice(at + 1, end - 2));
+      if (n >= 0) stop = end + n + 2;
+    }
+    answers[k] = Buffer.from(buf.subarray(at, stop));
+    at = stop;
+  }
+}

@@ -1,0 +1,230 @@
+/**
+ * What clients do to the cluster under test, from the seed, and the history of it.
+ *
+ * Keys come in classes by the first letter of their names, so that each checker gets histories which it can judge
+ * sharply: `r` registers (SET, GET, SET NX, DEL, GETDEL, MSET), `c` counters (INCR alone), `x` both at once, `d`
+ * versions (DGET, DSET, DDEL), `a` appends, `e` values with short deadlines. A few keys of each class are hot.
+ */
+import type { SimClient } from './client.ts';
+import { mix, type SimCluster } from './cluster.ts';
+import type { Op, OpName } from './history.ts';
+import { SeededRandom } from './random.ts';
+
+export type KeyClass = 'r' | 'c' | 'x' | 'd' | 'a' | 'e';
+
+export interface WorkloadOptions {
+  clients: number;
+  /** Mean ms that a client waits between two operations. */
+  thinkMs: number;
+  timeoutMs: number;
+  hotKeys: number;
+  coldKeys: number;
+  /** Share of operations that go to hot keys. */
+  hotShare: number;
+  /** Classes and their weights. */
+  classes: Partial<Record<KeyClass, number>>;
+  /** Share of DSETs with context that use the one a DSET gave back, not one that DGET did. */
+  writeTokens: number;
+}
+
+export const USUAL: WorkloadOptions = {
+  clients: 5,
+  thinkMs: 25,
+  timeoutMs: 4000,
+  hotKeys: 2,
+  coldKeys: 60,
+  hotShare: 0.3,
+  classes: { r: 40, c: 15, x: 10, d: 20, a: 5, e: 10 },
+  writeTokens: 0,
+};
+
+/** Share of a client's operations that go to the node which it asked last. */
+const STAY_SHARE = 0.8;
+const TTLS_MS = [50, 200, 1000, 3000];
+
+type Fields = Partial<Pick<Op, 'value' | 'ttlMs' | 'seenOp'>>;
+
+interface Client {
+  index: number;
+  sim: SimClient;
+  random: SeededRandom;
+  node: number;
+  /** The latest operation on each key that gave back a context. */
+  reads: Map<string, Op>;
+  writes: Map<string, Op>;
+}
+
+export class Workload {
+  readonly history: Op[] = [];
+  readonly options: WorkloadOptions;
+  private readonly cluster: SimCluster;
+  private readonly clients: Client[] = [];
+  private nextId = 1;
+  private stopped = false;
+  private running: Promise<void>[] = [];
+
+  constructor(cluster: SimCluster, seed: number, options: WorkloadOptions) {
+    this.cluster = cluster;
+    this.options = options;
+    for (let i = 0; i < options.clients; i++) {
+      const random = new SeededRandom(mix(seed, 5000 + i));
+      this.clients.push({ index: i, sim: cluster.client(), random, node: 0, reads: new Map(), writes: new Map() });
+    }
+  }
+
+  /** Lets the clients loose. @param classes other weights than the options' */
+  start(classes = this.options.classes, readOnly: readonly KeyClass[] = []): void {
+    this.stopped = false;
+    this.running = this.clients.map((c) => this.client(c, classes, readOnly));
+  }
+
+  /** Resolves when each client has had its last answer. */
+  async stop(): Promise<void> {
+    this.stopped = true;
+    await Promise.all(this.running);
+  }
+
+  /** Every key that was ever named. */
+  keys(): string[] {
+    return [...new Set(this.history.map((o) => o.key))].sort();
+  }
+
+  private async client(c: Client, classes: WorkloadOptions['classes'], readOnly: readonly KeyClass[]): Promise<void> {
+    const { cluster, options } = this;
+    while (!this.stopped) {
+      await cluster.time.sleep(-Math.log(1 - c.random.next()) * options.thinkMs);
+      if (this.stopped) return;
+      if (c.random.next() >= STAY_SHARE) c.node = c.random.int(cluster.machines.length);
+      const kind = weighted(c.random, classes);
+      const hot = c.random.next() < options.hotShare;
+      const key = `${kind}${hot ? 'h' : ''}${c.random.int(hot ? options.hotKeys : options.coldKeys)}`;
+      await this.one(c, kind, key, readOnly.includes(kind));
+    }
+  }
+
+  private async one(c: Client, kind: KeyClass, key: string, readOnly: boolean): Promise<void> {
+    const id = this.nextId;
+    const dice = c.random.next();
+    // drawn whatever comes of it, so that what happened before does not change what is asked after
+    const other = c.random.int(this.options.coldKeys);
+    const ttl = TTLS_MS[c.random.int(TTLS_MS.length)];
+    const useWrite = c.random.next() < this.options.writeTokens;
+    const value = `v${id}`;
+    if (kind === 'd') {
+      if (readOnly || dice < 0.4) return this.run(c, 'dget', key, ['DGET', key]);
+      const seen = (useWrite ? c.writes.get(key) : null) ?? c.reads.get(key);
+      if (dice < 0.6 || seen === undefined) return this.run(c, 'dset', key, ['DSET', key, value], { value });
+      const args = ['CONTEXT', seen.token!];
+      if (dice < 0.95) return this.run(c, 'dset', key, ['DSET', key, value, ...args], { value, seenOp: seen.id });
+      return this.run(c, 'ddel', key, ['DDEL', key, ...args], { seenOp: seen.id });
+    }
+    if (readOnly || dice < 0.4) return this.run(c, 'get', key, ['GET', key]);
+    if (kind === 'c') return this.run(c, 'incr', key, ['INCR', key]);
+    if (kind === 'a') {
+      const text = `<${id}>`;
+      return this.run(c, 'append', key, ['APPEND', key, text], { value: text });
+    }
+    if (kind === 'e') {
+      if (dice < 0.8) return this.run(c, 'set', key, ['SET', key, value, 'PX', String(ttl)], { value, ttlMs: ttl });
+      return this.run(c, 'pexpire', key, ['PEXPIRE', key, String(ttl)], { ttlMs: ttl });
+    }
+    if (kind === 'x') {
+      if (dice < 0.75) return this.run(c, 'incr', key, ['INCR', key]);
+      if (dice < 0.85) return this.run(c, 'del', key, ['DEL', key]);
+      if (dice < 0.92) return this.run(c, 'getdel', key, ['GETDEL', key]);
+      const number = String(id * 1000);
+      return this.run(c, 'set', key, ['SET', key, number], { value: number });
+    }
+    if (dice < 0.7) return this.run(c, 'set', key, ['SET', key, value], { value });
+    if (dice < 0.78) return this.run(c, 'setnx', key, ['SET', key, value, 'NX'], { value });
+    if (dice < 0.86) return this.run(c, 'del', key, ['DEL', key]);
+    if (dice < 0.92) return this.run(c, 'getdel', key, ['GETDEL', key]);
+    return this.several(c, [...new Set([key, `r${other}`, `r${(other * 7 + 1) % this.options.coldKeys}`])]);
+  }
+
+  /** Runs one command on one key and writes down what came of it. */
+  private async run(c: Client, name: OpName, key: string, args: string[], fields: Fields = {}): Promise<void> {
+    await this.record(c, [this.begin(c, name, key, fields)], args);
+  }
+
+  private async several(c: Client, keys: string[]): Promise<void> {
+    const ops = keys.map((key) => {
+      const op = this.begin(c, 'set', key, {});
+      op.value = `v${op.id}`;
+      return op;
+    });
+    await this.record(c, ops, ['MSET', ...ops.flatMap((o) => [o.key, o.value!])]);
+  }
+
+  private begin(c: Client, name: OpName, key: string, fields: Fields): Op {
+    const op: Op = {
+      id: this.nextId++,
+      client: c.index,
+      node: c.node,
+      key,
+      name,
+      value: null,
+      invokeMs: this.cluster.time.monotonic(),
+      respondMs: Number.POSITIVE_INFINITY,
+      result: 'unknown',
+      reply: null,
+      values: null,
+      token: null,
+      ttlMs: null,
+      seenOp: null,
+      ...fields,
+    };
+    this.history.push(op);
+    return op;
+  }
+
+  private async record(c: Client, ops: Op[], args: string[]): Promise<void> {
+    const { cluster } = this;
+    const machine = cluster.machines[c.node];
+    cluster.trace.note(`c${c.index} > ${machine.name} ${args.join(' ')}`);
+    const outcome = await c.sim.call(machine.address, args, this.options.timeoutMs);
+    cluster.trace.note(`c${c.index} < ${machine.name} ${JSON.stringify(outcome)}`);
+    if (outcome.kind === 'unknown' && /internal error/.test(outcome.message))
+      cluster.problems.push(`${machine.name}: ${args[0]}: ${outcome.message}`);
+    for (const o of ops) {
+      o.result = outcome.kind;
+      if (outcome.kind !== 'unknown') o.respondMs = cluster.time.monotonic();
+      if (outcome.kind !== 'ok') continue;
+      const { reply } = outcome;
+      if (o.name === 'dget' && Array.isArray(reply)) {
+        o.token = String(reply[0]);
+        o.values = (reply[1] as string[]).map(String);
+        c.reads.set(o.key, o);
+      } else if (o.name === 'dset' || o.name === 'ddel') {
+        o.token = String(reply);
+        c.writes.set(o.key, o);
+      } else if (o.name === 'setnx') o.reply = reply === null ? '0' : '1';
+      else o.reply = reply === null ? null : String(reply);
+    }
+  }
+
+  /** Reads all versions of every key, from a node of the seed's choosing; null where no answer is to be had. */
+  async final(seed: number): Promise<Map<string, string[] | null>> {
+    const random = new SeededRandom(mix(seed, 77));
+    const client = this.cluster.client();
+    const found = new Map<string, string[] | null>();
+    for (const key of this.keys()) {
+      const machines = this.cluster.members;
+      const machine = machines[random.int(machines.length)];
+      const outcome = await client.call(machine.address, ['DGET', key], this.options.timeoutMs);
+      this.cluster.trace.note(`final ${key} ${JSON.stringify(outcome)}`);
+      found.set(key, outcome.kind === 'ok' ? ((outcome.reply as [string, string[]])[1] ?? []).map(String) : null);
+    }
+    return found;
+  }
+}
+
+function weighted(random: SeededRandom, weights: Partial<Record<KeyClass, number>>): KeyClass {
+  const list = Object.entries(weights) as [KeyClass, number][];
+  let at = random.next() * list.reduce((sum, [, w]) => sum + w, 0);
+  for (const [name, w] of list) {
+    at -= w;
+    if (at < 0) return name;
+  }
+  return list[list.length - 1][0];
+}
