@@ -16,6 +16,7 @@ import { Bus, type Link } from './bus.ts';
 import { Hints } from './hints.ts';
 import { Membership } from './membership.ts';
 import * as m from './messages.ts';
+import { Operator } from './operator.ts';
 import { type Peer, Peers } from './peers.ts';
 import { Reads } from './reads.ts';
 import { Receiver } from './receiver.ts';
@@ -78,6 +79,8 @@ export interface ClusterServer extends Omit<ReplicatorEvents, 'missed'> {
   forwarded(peer: Peer, buf: Buffer, start: number, end: number): void;
   /** A peer's link is gone, or it is not waited for any longer. */
   lost(peer: Peer): void;
+  /** Something has to be done at the end of this tick. */
+  wake(): void;
   /** Who coordinates what has changed. */
   routesChanged(): void;
   sweep(now: number): void;
@@ -96,6 +99,7 @@ export class Cluster {
   readonly hints: Hints;
   readonly trees: Trees;
   readonly repair: Repair;
+  readonly operator: Operator;
   readonly self: string;
   readonly options: ClusterOptions;
   private readonly parts: ClusterParts;
@@ -161,10 +165,10 @@ export class Cluster {
     });
     this.receiver = new Receiver({
       store,
-      timers,
       log,
-      events: { hint: (owner, place) => this.hints.add(owner, place), applied },
+      events: { hint: (owner, place) => this.hints.add(owner, place), applied, wake: () => this.server.wake() },
     });
+    this.operator = new Operator({ store, peers, rpc, membership, hints: this.hints });
     store.keys.made = { slots: [], befores: [] };
     store.keys.onOwn = () => this.replicateOwn();
     store.keys.mayExpire = (slot) => this.mayExpire(store.keys.partitionOf(slot));
@@ -579,6 +583,11 @@ export class Cluster {
       this.repair.strayPartitions === 0 &&
       this.ring.moving().length === 0
     );
+  }
+
+  /** What the tick has for the peers goes out, in one write each. */
+  flushLinks(): void {
+    for (const peer of this.peers.byId.values()) peer.link?.flush();
   }
 
   place(db: number, key: string): KeyPlace {

@@ -67,17 +67,17 @@ test('a suspect that is only asked seldom comes down by the clock', () => {
 
 test('waits follow the latency, within their bounds, and grow while nothing comes', () => {
   const d = detector();
-  for (let i = 0; i < 100; i++) d.answered(P, i, 100 + (i % 2) * 10);
+  for (let i = 0; i < 100; i++) d.answered(P, i, 300 + (i % 2) * 10);
   const usual = d.timeoutMs(P);
-  assert.ok(usual > 110 && usual < 150, `${usual}`);
+  assert.ok(usual > 310 && usual < 350, `${usual}`);
   assert.ok(d.hedgeMs(P) < usual);
   d.timedOut(P, 2000, 1900);
   assert.ok(d.timeoutMs(P) > usual);
   for (let i = 0; i < 50; i++) d.timedOut(P, 3000 + i, 2999);
   assert.equal(d.timeoutMs(P), MAX_TIMEOUT_MS);
-  d.answered(P, 9000, 105);
-  assert.ok(d.timeoutMs(P) < 150);
-  assert.ok(Math.abs(d.latencyMs(P)! - 105) < 5);
+  d.answered(P, 9000, 305);
+  assert.ok(d.timeoutMs(P) < 350);
+  assert.ok(Math.abs(d.latencyMs(P)! - 305) < 5);
 });
 
 test('any history of answers: the wait is bounded and the hedge is not after it', () => {

@@ -14,10 +14,10 @@
  */
 
 /** Shortest and longest wait for an answer, in ms. */
-export const MIN_TIMEOUT_MS = 100;
+export const MIN_TIMEOUT_MS = 250;
 export const MAX_TIMEOUT_MS = 1000;
 /** Wait for a peer of which nothing is known, in ms. */
-export const FIRST_TIMEOUT_MS = 250;
+export const FIRST_TIMEOUT_MS = 300;
 /** Deviations above the mean latency after which an answer is overdue (Jacobson's rule for TCP), ... */
 export const TIMEOUT_DEVIATIONS = 4;
 /** ... and after which a read is hedged: about the 99th percentile. */

@@ -82,6 +82,12 @@ export class Hints {
     return false;
   }
 
+  /** Owners for whom this key is hinted here. */
+  ownersOf(db: number, key: string): string[] {
+    const name = `${db}:${key}`;
+    return [...this.owners].filter(([, o]) => o.keys.has(name)).map(([id]) => id);
+  }
+
   private ownerOf(id: string): Owner {
     let o = this.owners.get(id);
     if (o === undefined) {

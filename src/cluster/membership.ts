@@ -468,6 +468,20 @@ export class Membership {
     for (const link of this.parts.bus.links()) this.linkUp(link);
   }
 
+  /** Gets in touch with whoever is at this bus address. */
+  meet(address: string): void {
+    this.gossip.addSeeds([address]);
+    this.parts.bus.want(address);
+    this.save();
+  }
+
+  /** A node that is no member is not looked for any longer, here or elsewhere. */
+  forget(id: string): void {
+    this.gossip.mark(id, 'left');
+    this.wantEntry(this.gossip.entry(id)?.facts.bus ?? '', false);
+    this.save();
+  }
+
   /** Another node wishes nothing; an operator has it leave. */
   isLeaving(id: string): boolean {
     return this.gossip.entry(id)?.facts.leaving ?? false;

@@ -6,7 +6,6 @@
  * has it on disk.
  */
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
-import type { Timers } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
 import { slotOf } from '../ring/slots.ts';
 import type { KeyPlace } from '../store/keyspace.ts';
@@ -35,26 +34,25 @@ interface Debt {
 export interface ReceiverEvents {
   /** A hint for an absent owner came with this write. */
   hint(owner: string, key: KeyPlace): void;
+  /** There is something to acknowledge at the end of the tick. */
+  wake(): void;
   /** A record was applied: its bytes must not be taken for this node's own. */
   applied(): void;
 }
 
 export class Receiver {
   private readonly store: Store;
-  private readonly timers: Timers;
   private readonly log: Log;
   private readonly events: ReceiverEvents;
   private readonly debts = new Map<Peer, Debt>();
   private due: Debt[] = [];
-  private scheduled = false;
   /** Acknowledgements that wait for a journal batch. */
   private held: { batch: number; peer: Peer; bytes: Buffer }[] = [];
   private readonly head = new ByteWriter(256);
   stats = { frames: 0, writes: 0, compares: 0, unclean: 0, refused: 0 };
 
-  constructor(parts: { store: Store; timers: Timers; log: Log; events: ReceiverEvents }) {
+  constructor(parts: { store: Store; log: Log; events: ReceiverEvents }) {
     this.store = parts.store;
-    this.timers = parts.timers;
     this.log = parts.log;
     this.events = parts.events;
   }
@@ -191,10 +189,7 @@ export class Receiver {
       d.listed = true;
       this.due.push(d);
     }
-    if (!this.scheduled) {
-      this.scheduled = true;
-      this.timers.endOfTick(this.tickEnd);
-    }
+    this.events.wake();
   }
 
   private unclean(d: Debt, ticket: number, op: number, db: number, key: string, state: KeyState): void {
@@ -210,8 +205,9 @@ export class Receiver {
     if (!large) encodeState(w, state, false);
   }
 
-  private readonly tickEnd = (): void => {
-    this.scheduled = false;
+  /** The tick is over: what is owed goes out, with everything else for the same peers. */
+  tickEnd(): void {
+    if (this.due.length === 0) return;
     const batch = this.store.journal.tickEnd();
     const { due } = this;
     this.due = [];
@@ -227,9 +223,9 @@ export class Receiver {
       d.unclean = 0;
       d.refused = false;
       if (batch > 0) this.held.push({ batch, peer: d.peer, bytes: Buffer.from(head.buf.subarray(0, head.pos)) });
-      else if (d.peer.link?.send(ACK, head.buf, 0, head.pos)) d.peer.link.flush();
+      else d.peer.link?.send(ACK, head.buf, 0, head.pos);
     }
-  };
+  }
 
   /** The journal has everything up to this batch. */
   committed(upTo: number): void {

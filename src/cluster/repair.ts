@@ -259,7 +259,7 @@ export class Repair {
   /** Partitions whose roots differ from the peer's, or that it can't compare yet. */
   private async compareRoots(peer: Peer, list: readonly number[]): Promise<Set<number>> {
     if (list.length === 0) return new Set();
-    this.trees.refresh(Number.MAX_SAFE_INTEGER);
+    await this.trees.settle();
     const r = await this.parts.rpc.call(
       peer,
       ASK_ROOTS,
@@ -278,8 +278,8 @@ export class Repair {
     return differ;
   }
 
-  private answerRoots(_peer: Peer, r: ByteReader, w: ByteWriter): void {
-    this.trees.refresh(Number.MAX_SAFE_INTEGER);
+  private async answerRoots(_peer: Peer, r: ByteReader, w: ByteWriter): Promise<void> {
+    await this.trees.settle();
     const differ: number[] = [];
     for (let n = r.varint(); n > 0; n--) {
       const p = r.varint();
@@ -294,15 +294,15 @@ export class Repair {
   // ------------------------------------------------------------------ exchanges
 
   /** Compares one partition with one peer, and repairs both ways. Resolves when both have what they lacked. */
-  exchange(peer: Peer, p: number): Promise<void> {
-    if (!this.trees.isReady(p)) return Promise.reject(new Error('the tree is not built yet'));
+  async exchange(peer: Peer, p: number): Promise<void> {
+    await this.trees.settle();
+    if (!this.trees.isReady(p)) throw new Error('the tree is not built yet');
     this.stats.exchanges++;
     const s = this.session(peer, p, ++this.lastSession, true);
     return new Promise((resolve, reject) => {
       s.resolve = resolve;
       s.reject = reject;
-      this.trees.refresh(Number.MAX_SAFE_INTEGER);
-      this.process(s, s.exchange.start());
+      this.process(s, s.exchange.start()).catch((e) => this.end(s, String(e)));
     });
   }
 
@@ -312,7 +312,7 @@ export class Repair {
       p,
       id,
       mine,
-      exchange: new Exchange(this.trees.current(p)),
+      exchange: new Exchange(this.trees.tree(p)),
       open: 0,
       over: false,
       peerOver: false,
@@ -350,7 +350,7 @@ export class Repair {
     const session = s;
     s.chain = s.chain.then(async () => {
       try {
-        this.trees.refresh(Number.MAX_SAFE_INTEGER);
+        await this.trees.settle();
         await this.process(session, session.exchange.receive(bytes));
       } catch (error) {
         this.end(session, String(error));

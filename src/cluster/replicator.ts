@@ -94,6 +94,16 @@ export class Replicator {
     this.events = events;
   }
 
+  /** Bytes of the largest frame of this tick. */
+  get frameBytes(): number {
+    let most = 0;
+    for (let i = 0; i < this.touched.length; i++) {
+      const { frame } = this.touched[i];
+      if (frame !== null && frame.pos > most) most = frame.pos;
+    }
+    return most;
+  }
+
   /** Tickets waiting for replicas. */
   get waiting(): number {
     return this.queue.length;
@@ -211,7 +221,6 @@ export class Replicator {
       peer.unacked.push({ seq, w, at: now });
       peer.unackedBytes += w.pos;
       if (peer.link === null || !peer.link.send(REPLICATE, w.buf, 0, w.pos)) this.giveUp(peer, seq);
-      else peer.link.flush();
     }
     this.touched.length = 0;
     t.sealed = true;

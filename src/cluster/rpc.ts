@@ -15,6 +15,9 @@ export const ASK_TRANSFER = 3;
 export const ASK_RUN = 4;
 export const ASK_SCAN = 5;
 export const ASK_PENDING = 6;
+/** For operators (`cluster/operator`): what a node holds of a key, and that it wish to leave. */
+export const ASK_HOLDING = 20;
+export const ASK_LEAVE = 21;
 
 const OK = 0;
 const REFUSED = 1;

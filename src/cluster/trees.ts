@@ -20,9 +20,12 @@ import { COUNTER, IN_TREE, STALE, StoredKey } from '../store/object.ts';
 import type { Database, Keyspace } from '../store/keyspace.ts';
 import { decodeObject } from '../store/rows.ts';
 
-/** Objects whose terms are worked out in one go. */
-const SLICE_OBJECTS = 500;
-const SLICE_MS = 20;
+/** Objects whose terms are worked out in one go, and how often that is looked at, in ms. */
+const SLICE_OBJECTS = 1000;
+const SLICE_MS = 50;
+/** A busy node leaves so many to be worked out, since many of them will be written again before anybody asks. */
+const LAZY_OBJECTS = 100_000;
+const BUSY_COMMANDS = 2000;
 
 /** Running sum over an object's live entries, as `KeyState.checksum` has it. */
 export function checksumOf(o: StoredKey): number {
@@ -61,7 +64,7 @@ export class Trees {
   }
 
   start(): void {
-    this.timer = this.timers.every(SLICE_MS, () => this.refresh(SLICE_OBJECTS));
+    this.timer = this.timers.every(SLICE_MS, () => this.slice());
     void this.build();
   }
 
@@ -91,6 +94,26 @@ export class Trees {
   }
 
   // ------------------------------------------------------------------ terms
+
+  private events = 0;
+
+  private slice(): void {
+    const { events } = this.keys.stats;
+    const busy = (events - this.events) * (1000 / SLICE_MS) > BUSY_COMMANDS;
+    this.events = events;
+    const waiting = this.keys.stale?.length ?? 0;
+    if (!busy) this.refresh(SLICE_OBJECTS);
+    else if (waiting > LAZY_OBJECTS) this.refresh(4 * SLICE_OBJECTS);
+  }
+
+  /** Works everything out, in steps that let others have their turn. */
+  async settle(): Promise<void> {
+    while ((this.keys.stale?.length ?? 0) > 2 * SLICE_OBJECTS && !this.stopped) {
+      this.refresh(2 * SLICE_OBJECTS);
+      await new Promise<void>((resolve) => this.timers.endOfTick(resolve));
+    }
+    this.refresh(Number.MAX_SAFE_INTEGER);
+  }
 
   /** Works out the terms of what has changed. */
   refresh(limit: number): void {
@@ -219,7 +242,7 @@ export class Trees {
 
   /** The tree's rows with first <= pos < end, of all databases, in order of place. */
   async scan(p: number, first: number, end: number): Promise<TreeRow[]> {
-    this.refresh(Number.MAX_SAFE_INTEGER);
+    await this.settle();
     const rows: TreeRow[] = [];
     for (const db of this.keys.databases) {
       const shard = db.shards[p];

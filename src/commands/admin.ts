@@ -4,10 +4,10 @@
  */
 import { createHash } from 'node:crypto';
 import { NO_SUCH_KEY, ReplyError, SYNTAX_ERROR } from '../base/errors.ts';
-import { SLOTS } from '../ring/slots.ts';
 import { REDIS_VERSION, VERSION } from '../server/version.ts';
+import { digestOf } from '../store/digest.ts';
 import type { StoredKey } from '../store/object.ts';
-import { integer, parseSafeInteger } from './args.ts';
+import { integer, parseSafeInteger, partitionArgument } from './args.ts';
 import type { CommandContext, CommandSpec } from './command.ts';
 import { isLocal } from './config.ts';
 import { containerAlone, helpCommand, replyHelp } from './help.ts';
@@ -23,7 +23,7 @@ const GENPASS_BITS = new ReplyError(
   'ERR ACL GENPASS argument must be the number of bits for the output password, a positive number up to 4096',
 );
 
-function notAllowed(command: string): ReplyError {
+export function notAllowed(command: string): ReplyError {
   const option = `enable-${command.toLowerCase()}-command`;
   return new ReplyError(
     `ERR ${command} command not allowed. If the ${option} option is set to "local", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.`,
@@ -84,12 +84,14 @@ function shutdown(c: CommandContext): void {
 
 // ------------------------------------------------------------------ DEBUG
 
-function isAllowed(c: CommandContext, directive: string): boolean {
+/** Is a command that `enable-…-command` guards allowed to this client? */
+export function isAllowed(c: CommandContext, directive: string): boolean {
   const who = c.server.config.get(directive);
   return who === 'yes' || (who === 'local' && isLocal(c));
 }
 
 const DEBUG_HELP: [string, string][] = [
+  ['DIGEST [<partition>]', 'Hashes all live data that this node is a home of, or that of one partition.'],
   ['ERROR <string>', 'Answers with the string as an error.'],
   ['LOG <message>', "Writes the message into the server's log."],
   ['OBJECT <key>', 'Tells how a key is kept.'],
@@ -107,7 +109,8 @@ function debug(c: CommandContext): void {
     const seconds = Number.parseFloat(argv.str(2));
     const ms = seconds > 0 ? seconds * 1000 : 0;
     c.defer(new Promise((resolve) => server.timers.after(ms, () => resolve((w) => w.ok()))));
-  } else if (name === 'object' && argv.argc >= 3) debugObject(c);
+  } else if (name === 'digest' && argv.argc <= 3) debugDigest(c);
+  else if (name === 'object' && argv.argc >= 3) debugObject(c);
   else if (name === 'set-active-expire' && argv.argc === 3) {
     server.store.expiry.active = argv.str(2) !== '0';
     out.ok();
@@ -117,6 +120,17 @@ function debug(c: CommandContext): void {
     out.ok();
   } else if (name === 'protocol' && argv.argc === 3) debugProtocol(c, argv.lower(2));
   else throw wrongArguments(c);
+}
+
+/** Equal on the replicas of a partition once they agree; 40 zeros when there is nothing. */
+function debugDigest(c: CommandContext): void {
+  const { argv, server } = c;
+  const cluster = server.router?.cluster ?? null;
+  const isHome = (p: number) =>
+    cluster === null || cluster.ring.layout === null || cluster.ring.homes(p).includes(server.nodeId);
+  const all = argv.argc === 2;
+  const list = all ? Array.from({ length: c.keys.partitions }, (_, p) => p) : [partitionArgument(c, 2)];
+  c.defer(digestOf(server.store, server.timers, list.filter(isHome)).then((hex) => (w) => w.simple(hex)));
 }
 
 function encodingOf(o: StoredKey): string {
@@ -377,34 +391,6 @@ function aclDryrun(c: CommandContext): void {
     throw new ReplyError(`ERR wrong number of arguments for '${table.fullName(spec)}' command`);
   }
   c.out.ok();
-}
-
-// ------------------------------------------------------------------ CLUSTER
-
-function clusterInfo(c: CommandContext): void {
-  const lines: [string, string | number][] = [
-    ['cluster_state', 'ok'],
-    ['cluster_slots_assigned', SLOTS],
-    ['cluster_slots_ok', SLOTS],
-    ['cluster_slots_pfail', 0],
-    ['cluster_slots_fail', 0],
-    ['cluster_known_nodes', 1],
-    ['cluster_size', 1],
-    ['cluster_current_epoch', 1],
-    ['cluster_my_epoch', 1],
-    ['cluster_stats_messages_sent', 0],
-    ['cluster_stats_messages_received', 0],
-    ['total_cluster_links_buffer_limit_exceeded', 0],
-  ];
-  c.out.verbatim(lines.map(([name, value]) => `${name}:${value}\r\n`).join(''));
-}
-
-function clusterMyid(c: CommandContext): void {
-  c.out.bulk(c.server.nodeId);
-}
-
-function clusterKeyslot(c: CommandContext): void {
-  c.out.int(c.slot(2));
 }
 
 // ------------------------------------------------------------------ the table's part
@@ -695,40 +681,5 @@ export const adminCommands: CommandSpec[] = [
       },
     ]),
     helpCommand('server', '6.0.0'),
-  ]),
-  container('cluster', 'cluster', '3.0.0', 'The cluster that this node is in.', [
-    helpCommand('cluster', '5.0.0'),
-    ...specs(
-      [
-        {
-          name: 'info',
-          arity: 2,
-          flags: ['stale'],
-          since: '3.0.0',
-          summary: 'Tells how the cluster is.',
-          handler: clusterInfo,
-          ...UNTOLD,
-        },
-        {
-          name: 'keyslot',
-          arity: 3,
-          flags: ['stale'],
-          since: '3.0.0',
-          complexity: 'O(N) where N is the number of bytes in the key',
-          syntax: 'key:string',
-          summary: 'Gives the slot of a key.',
-          handler: clusterKeyslot,
-        },
-        {
-          name: 'myid',
-          arity: 2,
-          flags: ['stale'],
-          since: '3.0.0',
-          summary: "Gives this node's id.",
-          handler: clusterMyid,
-        },
-      ],
-      'cluster',
-    ),
   ]),
 ];

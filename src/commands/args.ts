@@ -89,3 +89,11 @@ export function checkLength(c: CommandContext, length: number): void {
     throw new ReplyError('ERR string exceeds maximum allowed size (proto-max-bulk-len)');
   }
 }
+
+/** Argument i as a partition's number. */
+export function partitionArgument(c: CommandContext, i: number): number {
+  const p = integer(c.argv, i);
+  const { partitions } = c.keys;
+  if (p < 0 || p >= partitions) throw new ReplyError(`ERR partitions are numbered from 0 to ${partitions - 1}`);
+  return p;
+}

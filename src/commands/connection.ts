@@ -5,6 +5,7 @@ import { ReplyError, SYNTAX_ERROR } from '../base/errors.ts';
 import { type Client, REPLY_ON } from '../server/client.ts';
 import { REDIS_VERSION } from '../server/version.ts';
 import { integer32 } from './args.ts';
+import { clusterEnabled } from './cluster.ts';
 import type { CommandContext, CommandSpec } from './command.ts';
 
 const WRONG_PASS = new ReplyError('WRONGPASS invalid username-password pair or user is disabled.');
@@ -92,7 +93,7 @@ function hello(c: CommandContext): void {
   out.bulk('id');
   out.int(client.id);
   out.bulk('mode');
-  out.bulk(server.config.bool('cluster-enabled') ? 'cluster' : 'standalone');
+  out.bulk(clusterEnabled(server) ? 'cluster' : 'standalone');
   out.bulk('role');
   out.bulk('master');
   out.bulk('modules');

@@ -3,18 +3,17 @@
  * a context covers and nothing else; `DYNAMO` looks inside.
  */
 import { NOT_AN_INTEGER, ReplyError, SYNTAX_ERROR, WRONG_TYPE } from '../base/errors.ts';
-import { actorHex } from '../causality/actors.ts';
 import { Context } from '../causality/context.ts';
 import type { TokenContents } from '../causality/token.ts';
 import type { ReplyWriter } from '../resp/reply.ts';
-import { positionOf } from '../ring/position.ts';
 import type { StoredKey } from '../store/object.ts';
 import { sumText } from '../types/increment.ts';
-import { INCREMENT, NONE, RECORD, STRING, TYPE_NAMES } from '../types/kinds.ts';
+import { INCREMENT, NONE, RECORD, STRING } from '../types/kinds.ts';
 import { liveSiblings } from '../types/register.ts';
 import { deadlineArgument, integer } from './args.ts';
 import type { CommandContext, CommandSpec, KeySpec } from './command.ts';
-import { help } from './keys.ts';
+import { containerAlone, helpCommand } from './help.ts';
+import { ringSubcommands } from './ring.ts';
 
 const KEY_RO: KeySpec[] = [{ flags: ['RO', 'access'], begin: 1, range: { last: 0, step: 1 } }];
 const KEY_RW: KeySpec[] = [{ flags: ['RW', 'update'], begin: 1, range: { last: 0, step: 1 } }];
@@ -134,55 +133,6 @@ function peek(c: CommandContext): void {
   replyVersions(c, c.out, o, o !== null && c.keys.isLive(o) ? o : null, key);
 }
 
-function explain(c: CommandContext): void {
-  const { keys, db, out, server } = c;
-  const key = c.argv.str(2);
-  const slot = c.slot(2);
-  const o = keys.object(db, key, slot);
-  const live = o !== null && keys.isLive(o);
-  const context = o?.context() ?? new Context();
-  const intervals = context.actors.map((a, i) => `${actorHex(a)}:(${context.froms[i]},${context.tos[i]}]`).join(' ');
-  const fields: [string, string | number][] = [
-    ['slot', slot],
-    ['partition', keys.partitionOf(slot)],
-    ['position', positionOf(slot, key)],
-    ['preference-list', server.nodeId],
-    ['coordinator', server.nodeId],
-    ['type', live ? TYPE_NAMES[o.type] : 'none'],
-    ['siblings', live ? siblingValues(o, c.now).length : 0],
-    ['entries', o?.toState().count ?? 0],
-    ['deadline-ms', o?.deadline ?? 0],
-    ['context', `${server.nodeId} ${intervals}`],
-    ['checksum', o?.toState().checksum() ?? 0],
-    ['bytes', o?.cost ?? 0],
-    ['hints', 0],
-  ];
-  out.map(fields.length);
-  for (const [name, value] of fields) {
-    out.bulk(name);
-    if (typeof value === 'number') out.int(value);
-    else out.bulk(value);
-  }
-}
-
-function ring(c: CommandContext): void {
-  const { out, keys, server } = c;
-  out.map(3);
-  out.bulk('partitions');
-  out.int(keys.partitions);
-  out.bulk('layout');
-  out.int(1);
-  out.bulk('nodes');
-  out.array(1);
-  out.map(3);
-  out.bulk('id');
-  out.bulk(server.nodeId);
-  out.bulk('weight');
-  out.int(server.config.num('cluster-weight'));
-  out.bulk('partitions');
-  out.int(keys.partitions);
-}
-
 function backup(c: CommandContext): void {
   const directory = c.argv.str(2);
   const started = c.server.clock.monotonic();
@@ -199,24 +149,6 @@ function backup(c: CommandContext): void {
   );
 }
 
-const DYNAMO_HELP = [
-  'DYNAMO <subcommand> [<arg> [value] [opt] ...]. Subcommands are:',
-  'BACKUP <directory>',
-  '    Write a consistent copy of all data into an empty directory.',
-  'EXPLAIN <key>',
-  '    Tell where a key lives and what is known of it: slot, partition, context, siblings.',
-  'HINTS',
-  '    List the hints that this node holds for others.',
-  'PEEK <key>',
-  "    As DGET, of this node's own copy alone.",
-  'REPAIR [<partition>]',
-  '    Compare with the other replicas now.',
-  'RING',
-  '    Tell who owns which partitions.',
-  'HELP',
-  '    Print this help.',
-];
-
 const dynamoSubcommands: CommandSpec[] = [
   {
     name: 'backup',
@@ -231,43 +163,6 @@ const dynamoSubcommands: CommandSpec[] = [
     handler: backup,
   },
   {
-    name: 'explain',
-    arity: 3,
-    flags: ['readonly'],
-    categories: ['keyspace'],
-    keys: SUB_KEY_RO,
-    summary: 'Tells where a key lives and what is known of it.',
-    since: '0.1.0',
-    group: 'dynamo',
-    complexity: 'O(1)',
-    syntax: 'key',
-    handler: explain,
-  },
-  {
-    name: 'help',
-    arity: 2,
-    flags: ['loading', 'stale'],
-    categories: [],
-    summary: 'Lists the subcommands.',
-    since: '0.1.0',
-    group: 'dynamo',
-    complexity: 'O(1)',
-    syntax: '',
-    handler: help(DYNAMO_HELP),
-  },
-  {
-    name: 'hints',
-    arity: 2,
-    flags: ['readonly'],
-    categories: [],
-    summary: 'Lists the hints that this node holds for others.',
-    since: '0.1.0',
-    group: 'dynamo',
-    complexity: 'O(N) where N is the number of hints.',
-    syntax: '',
-    handler: (c) => c.out.array(0),
-  },
-  {
     name: 'peek',
     arity: 3,
     flags: ['readonly'],
@@ -280,30 +175,8 @@ const dynamoSubcommands: CommandSpec[] = [
     syntax: 'key',
     handler: peek,
   },
-  {
-    name: 'repair',
-    arity: -2,
-    flags: ['admin', 'noscript'],
-    categories: [],
-    summary: 'Compares with the other replicas now.',
-    since: '0.1.0',
-    group: 'dynamo',
-    complexity: 'O(N) where N is the number of keys that differ.',
-    syntax: '[partition]',
-    handler: (c) => c.out.ok(),
-  },
-  {
-    name: 'ring',
-    arity: 2,
-    flags: ['readonly'],
-    categories: [],
-    summary: 'Tells who owns which partitions.',
-    since: '0.1.0',
-    group: 'dynamo',
-    complexity: 'O(N) where N is the number of nodes.',
-    syntax: '',
-    handler: ring,
-  },
+  helpCommand('dynamo', '0.1.0'),
+  ...ringSubcommands,
 ];
 
 export const dynamoCommands: CommandSpec[] = [
@@ -356,7 +229,7 @@ export const dynamoCommands: CommandSpec[] = [
     group: 'dynamo',
     complexity: 'Depends on subcommand.',
     syntax: '',
-    handler: help(DYNAMO_HELP),
+    handler: containerAlone,
     subcommands: dynamoSubcommands,
   },
 ];

@@ -2,6 +2,7 @@
 import { adminCommands } from './admin.ts';
 import { bitCommands } from './bits.ts';
 import { clientCommands } from './client.ts';
+import { clusterCommands } from './cluster.ts';
 import type { CommandSpec } from './command.ts';
 import { configCommands } from './config.ts';
 import { connectionCommands } from './connection.ts';
@@ -20,6 +21,7 @@ export const COMMANDS: CommandSpec[] = [
   ...adminCommands,
   ...bitCommands,
   ...clientCommands,
+  ...clusterCommands,
   ...configCommands,
   ...connectionCommands,
   ...dumpCommands,

@@ -7,6 +7,7 @@
 import { SLOTS } from '../ring/slots.ts';
 import type { Server } from '../server/server.ts';
 import { REDIS_VERSION, VERSION } from '../server/version.ts';
+import { clusterEnabled, clusterSize, knownNodes } from './cluster.ts';
 import type { CommandContext, CommandSpec } from './command.ts';
 
 type Fields = [name: string, value: string | number][];
@@ -43,7 +44,7 @@ function serverSection({ server, now }: CommandContext): Fields {
     ['redis_git_sha1', '00000000'],
     ['redis_git_dirty', 0],
     ['redis_build_id', '0'],
-    ['redis_mode', config.bool('cluster-enabled') ? 'cluster' : 'standalone'],
+    ['redis_mode', clusterEnabled(server) ? 'cluster' : 'standalone'],
     ['gramme_version', VERSION],
     ['os', host.os],
     ['arch_bits', bits],
@@ -80,7 +81,7 @@ function clientsSection({ server }: CommandContext): Fields {
   }
   return [
     ['connected_clients', server.clients.size],
-    ['cluster_connections', 0],
+    ['cluster_connections', server.router === null ? 0 : [...server.router.cluster.bus.links()].length],
     ['maxclients', server.config.num('maxclients')],
     ['client_recent_max_input_buffer', input],
     ['client_recent_max_output_buffer', output],
@@ -309,8 +310,27 @@ function latencystatsSection({ server }: CommandContext): Fields {
   return fields;
 }
 
+/** Redis has the first field alone. */
 function clusterSection({ server }: CommandContext): Fields {
-  return [['cluster_enabled', server.config.bool('cluster-enabled') ? 1 : 0]];
+  const fields: Fields = [['cluster_enabled', clusterEnabled(server) ? 1 : 0]];
+  if (server.router === null) return fields;
+  const { bus, peers, self } = server.router.cluster;
+  const others = knownNodes(server.router.cluster).filter((id) => id !== self);
+  const inState = (state: string) => others.filter((id) => (peers.byId.get(id)?.state ?? 'down') === state).length;
+  fields.push(
+    ['cluster_known_nodes', others.length + 1],
+    ['cluster_size', clusterSize(server.router.cluster)],
+    ['peers_alive', inState('alive')],
+    ['peers_suspect', inState('suspect')],
+    ['peers_down', inState('down')],
+    ['bus_links', [...bus.links()].length],
+    ['bus_bytes_in', bus.stats.bytesIn],
+    ['bus_bytes_out', bus.stats.bytesOut],
+    ['bus_frames_in', bus.stats.framesIn],
+    ['bus_frames_out', bus.stats.framesOut],
+    ['bus_queue_full', bus.stats.full],
+  );
+  return fields;
 }
 
 function keyspaceSection({ server }: CommandContext): Fields {
@@ -324,8 +344,60 @@ function keyspaceSection({ server }: CommandContext): Fields {
 /** Most siblings that reads are counted by one by one; the last count is of that many or more. */
 const MOST_SIBLINGS = 10;
 
+/** What only a node with peers has. */
+function clusterFields({ router, nodeId, keys }: Server): Fields {
+  if (router === null) return [];
+  const { ring, repair, trees, replicator, reads, hints, receiver, states } = router.cluster;
+  let homes = 0;
+  let coordinated = 0;
+  let tenured = 0;
+  for (let p = 0; p < ring.partitions; p++) {
+    if (ring.homes(p).includes(nodeId)) homes++;
+    if (!router.cluster.coordinates(p)) continue;
+    coordinated++;
+    if (repair.tenure[p] === 1) tenured++;
+  }
+  const moving = ring.moving();
+  return [
+    ['layout_version', ring.name.version],
+    ['member', ring.isMember(nodeId) ? 1 : 0],
+    ['partitions_held', homes],
+    ['partitions_coordinated', coordinated],
+    ['partitions_tenured', tenured],
+    ['partitions_moving', moving.length],
+    ['partitions_to_fetch', moving.filter((p) => ring.gaining(p).includes(nodeId)).length],
+    ['partitions_fetched', repair.stats.transferred],
+    ['partitions_stray', repair.strayPartitions],
+    ['trees_ready', `${trees.readyCount}/${keys.partitions}`],
+    ['commands_local', router.stats.local],
+    ['commands_as_replica', router.stats.replicaReads],
+    ['commands_forwarded', router.stats.forwarded],
+    ['commands_served_for_others', router.stats.served],
+    ['commands_retried', router.stats.retried],
+    ['commands_freshened', router.stats.freshened],
+    ['writes_replicated', replicator.stats.writes],
+    ['writes_degraded', replicator.stats.degraded],
+    ['writes_failed', replicator.stats.failed],
+    ['writes_taken', receiver.stats.writes],
+    ['reads_compared', replicator.stats.compares],
+    ['quorum_reads', reads.stats.reads],
+    ['quorum_reads_hedged', reads.stats.hedged],
+    ['quorum_reads_failed', reads.stats.failed],
+    ['hints_added', hints.stats.added],
+    ['states_sent', states.stats.sent],
+    ['states_received', states.stats.received],
+    ['exchange_rounds', repair.stats.rounds],
+    ['exchanges', repair.stats.exchanges],
+    ['exchange_differences', repair.stats.differences],
+    ['exchange_bytes', repair.stats.bytes],
+    ['keys_damaged_elsewhere', repair.stats.damaged],
+    ['strays_handed_over', repair.stats.strays],
+  ];
+}
+
 function dynamoSection({ server }: CommandContext): Fields {
-  const { store, keys, config } = server;
+  const { store, keys, config, router } = server;
+  const cluster = router === null || router.cluster.ring.layout === null ? null : router.cluster;
   const fields: Fields = [];
   for (let n = 1; n <= MOST_SIBLINGS; n++) {
     fields.push([
@@ -334,16 +406,19 @@ function dynamoSection({ server }: CommandContext): Fields {
     ]);
   }
   fields.push(
-    ['members', 1],
+    ['members', cluster === null ? 1 : cluster.ring.members.length],
     ['partitions', keys.partitions],
     ['slots', SLOTS],
     ['replicas_n', config.num('cluster-n')],
     ['events', keys.stats.events],
-    ['acks_with_news', 0],
-    ['read_repairs', 0],
-    ['hints_held', 0],
-    ['hints_delivered', 0],
-    ['keys_exchanged', 0],
+    ['acks_with_news', cluster?.replicator.stats.unclean ?? 0],
+    ['writes_undone', router?.stats.undone ?? 0],
+    ['reruns', router?.stats.reruns ?? 0],
+    ['read_repairs', cluster?.reads.stats.repairs ?? 0],
+    ['hints_held', cluster?.hints.count ?? 0],
+    ['hints_delivered', cluster?.hints.stats.delivered ?? 0],
+    ['keys_exchanged', cluster?.repair.stats.keys ?? 0],
+    ...clusterFields(server),
     ['journal_policy', store.journal.policy],
     ['journal_backlog_bytes', store.journal.backlogBytes],
     ['journal_batches', store.journal.committed],

@@ -51,6 +51,10 @@ export class Client {
   noReplica = false;
   /** Replies that wait behind one that is not there yet. */
   queue: (Buffer | Hole)[] | null = null;
+  /** Replies that are to come from elsewhere. */
+  holes = 0;
+  /** Its queue is to be looked at. */
+  ripe = false;
   /** Bytes in and out, for CLIENT LIST. */
   bytesIn = 0;
   bytesOut = 0;

@@ -171,16 +171,14 @@ export class GrammeServer implements Server, CommandContext {
   /** Has peers from now on; called before `listen`. */
   joinCluster(router: Router): void {
     this.router = router;
-    this.output.ticketToAwait = () => {
-      const ticket = router.cluster.replicator.seal();
-      router.flushLinks();
-      return ticket;
-    };
-    this.output.onSent = () => router.flushLinks();
+    const { cluster } = router;
+    this.output.onTickEnd = () => cluster.receiver.tickEnd();
+    this.output.ticketToAwait = () => cluster.replicator.seal();
+    this.output.onSent = () => cluster.flushLinks();
     const committed = this.store.journal.onCommitted;
     this.store.journal.onCommitted = (upTo) => {
       committed(upTo);
-      router.cluster.receiver.committed(upTo);
+      cluster.receiver.committed(upTo);
     };
   }
 
@@ -374,6 +372,7 @@ export class GrammeServer implements Server, CommandContext {
         if (this.missed) this.prefetch(buf, at, end);
         break;
       }
+      if (this.router !== null) this.router.pushIfLarge();
       if (this.output.w.pos > 65536) {
         this.output.flushIfLarge();
         if (client.connection.pending() > OUTPUT_PAUSE_BYTES) {

@@ -43,6 +43,9 @@ interface Held {
 }
 
 const BUFFER_BYTES = 256 * 1024;
+const SCRATCH_BYTES = 64 * 1024;
+/** Replies of fewer bytes wait for others of the same client that are on their way. */
+const PATIENT_BYTES = 16 * 1024;
 
 export class Output {
   readonly w = new ReplyWriter(BUFFER_BYTES);
@@ -52,6 +55,8 @@ export class Output {
   batchToAwait: () => number = () => 0;
   /** Asked, at a flush, which ticket they must wait for. */
   ticketToAwait: (() => Ticket | null) | null = null;
+  /** Called before a tick's output is sealed. */
+  onTickEnd: (() => void) | null = null;
   /** Called when a round of writes is over. */
   onSent: (() => void) | null = null;
 
@@ -63,6 +68,10 @@ export class Output {
   private spare: Buffer[] = [];
   private scheduled = false;
   private committed = 0;
+  /** Clients whose queues may go on. */
+  private ripe: Client[] = [];
+  private readonly late = new Set<Client>();
+  private scratch: Buffer | null = null;
   private readonly schedule: (run: () => void) => void;
 
   constructor(schedule: (run: () => void) => void) {
@@ -94,6 +103,7 @@ export class Output {
   /** The client's next reply comes later, by `fill`. */
   hole(client: Client): Hole {
     const hole = new Hole(client);
+    client.holes++;
     this.clients.push(client);
     this.starts.push(this.w.pos);
     this.holes.push(hole);
@@ -110,7 +120,10 @@ export class Output {
 
   private readonly tickEnd = (): void => {
     this.scheduled = false;
+    this.onTickEnd?.();
     this.flush();
+    this.drain();
+    this.onSent?.();
   };
 
   /** Makes sure that the end of this tick is noticed though nothing was replied. */
@@ -140,7 +153,6 @@ export class Output {
     clients.length = 0;
     starts.length = 0;
     holes.length = 0;
-    this.onSent?.();
     if (!free || this.w.buf.length > 16 * BUFFER_BYTES) this.fresh();
     else this.w.pos = 0;
   }
@@ -167,7 +179,7 @@ export class Output {
       const free = this.send(h);
       if (free && h.buf.length === BUFFER_BYTES && this.spare.length < 8) this.spare.push(h.buf);
     }
-    if (any) this.onSent?.();
+    if (any) this.wake();
   }
 
   /**
@@ -178,6 +190,7 @@ export class Output {
     const h = this.held.find((x) => x.ticket === ticket);
     if (h === undefined) return null;
     const hole = new Hole(client);
+    client.holes++;
     h.patches ??= [];
     h.patches.push({ start, end, hole });
     h.patches.sort((a, b) => a.start - b.start);
@@ -207,7 +220,7 @@ export class Output {
       const stop = i + 1 < clients.length ? starts[i + 1] : end;
       if (stop === start) continue;
       if (h.patches !== null) this.sendPatched(client, buf, start, stop, h.patches);
-      else if (client.queue !== null) this.queue(client, Buffer.from(buf.subarray(start, stop)));
+      else if (client.queue !== null || client.holes > 0) this.queue(client, Buffer.from(buf.subarray(start, stop)));
       else if (!this.write(client, buf, start, stop)) free = false;
     }
     for (const client of h.closing) {
@@ -239,32 +252,80 @@ export class Output {
   private queue(client: Client, item: Buffer | Hole): void {
     if (client.queue === null) client.queue = [item];
     else client.queue.push(item);
-    this.drain(client);
+    this.ripen(client);
   }
 
-  /** Writes what is there, up to the first hole. */
-  private drain(client: Client): void {
+  /** The client's queue may begin with something that is there: it is looked at when the tick is over. */
+  private ripen(client: Client): void {
+    if (client.ripe) return;
+    client.ripe = true;
+    this.ripe.push(client);
+    this.wake();
+  }
+
+  /** Writes what is there, up to the first hole, in one go for each client. */
+  private drain(): void {
+    const list = this.ripe;
+    if (list.length === 0) return;
+    this.ripe = [];
+    for (const client of list) {
+      client.ripe = false;
+      this.drainOne(client, false);
+    }
+  }
+
+  private drainOne(client: Client, late: boolean): void {
     const { queue } = client;
     if (queue === null) return;
-    let sent = 0;
-    for (; sent < queue.length; sent++) {
-      const item = queue[sent];
+    let n = 0;
+    let length = 0;
+    for (; n < queue.length; n++) {
+      const item = queue[n];
       const bytes = item instanceof Hole ? item.bytes : item;
       if (bytes === null) break;
-      if (!client.closed && bytes.length > 0) this.write(client, bytes, 0, bytes.length);
+      length += bytes.length;
     }
-    if (sent < queue.length) {
-      if (sent > 0) queue.splice(0, sent);
+    if (n === 0) return;
+    // the rest is on its way: one write instead of many, but nobody waits long for it
+    if (n < queue.length && length < PATIENT_BYTES && !late) {
+      this.late.add(client);
       return;
     }
-    client.queue = null;
-    if (client.closing) client.connection.end();
+    this.late.delete(client);
+    if (!client.closed && length > 0) {
+      let { scratch } = this;
+      if (scratch === null || scratch.length < length)
+        scratch = Buffer.allocUnsafeSlow(Math.max(SCRATCH_BYTES, length));
+      let at = 0;
+      for (let i = 0; i < n; i++) {
+        const item = queue[i];
+        const bytes = item instanceof Hole ? item.bytes! : item;
+        bytes.copy(scratch, at);
+        at += bytes.length;
+      }
+      const free = this.write(client, scratch, 0, length);
+      this.scratch = free && scratch.length <= 4 * SCRATCH_BYTES ? scratch : null;
+    }
+    if (n < queue.length) queue.splice(0, n);
+    else {
+      client.queue = null;
+      if (client.closing) client.connection.end();
+    }
+  }
+
+  /** Writes what waits for the replies behind it. Called every few ms. */
+  drainLate(): void {
+    if (this.late.size === 0) return;
+    const list = [...this.late];
+    this.late.clear();
+    for (const client of list) this.drainOne(client, true);
   }
 
   /** The reply is here; the bytes must not change any more. */
   fill(hole: Hole, bytes: Buffer): void {
+    if (hole.bytes !== null) return;
+    hole.client.holes--;
     hole.bytes = bytes;
-    if (hole.client.queue !== null) this.drain(hole.client);
-    this.onSent?.();
+    if (hole.client.queue !== null) this.ripen(hole.client);
   }
 }

@@ -12,7 +12,7 @@
  * them turns out to have had news, a reply that rests on the state is taken back before it has gone out: the write is
  * undone, and the command runs again on the merged state (DESIGN section 6).
  */
-import { ByteReader, ByteWriter } from '../base/bytes.ts';
+import { ByteReader, ByteWriter, TruncatedError } from '../base/bytes.ts';
 import { ReplyError } from '../base/errors.ts';
 import type { Cluster, ClusterServer, Route } from '../cluster/cluster.ts';
 import { FORWARD, FORWARDED } from '../cluster/messages.ts';
@@ -33,6 +33,8 @@ const PATIENCE_MS = 2000;
 /** Rounds of news and running again after which the client is told to try itself. */
 const MAX_RERUNS = 3;
 const SPARE_CLIENTS = 1024;
+/** Bytes for other nodes that are sent on before the tick is over. */
+const PUSH_BYTES = 16 * 1024;
 
 const RESP3 = 1;
 const NO_READ = 2;
@@ -79,16 +81,16 @@ interface Operation {
   reruns: number;
 }
 
+/** A command that another node runs for us. */
 interface Pending {
   id: number;
   peer: Peer | null;
-  db: number;
-  resp: 2 | 3;
-  argv: Argv;
-  sink: Sink;
+  /** The frame without its number: what it takes to send it again. */
+  payload: Buffer;
+  hole: Hole | null;
+  sink: Sink | null;
   at: number;
   began: number;
-  noRead: boolean;
 }
 
 export class Router implements ClusterServer {
@@ -98,11 +100,10 @@ export class Router implements ClusterServer {
   /** Commands for which nobody can be found at the moment. */
   private homeless: Pending[] = [];
   private lastId = 0;
+  private unsent = 0;
   private readonly w = new ByteWriter(16 * 1024);
   private readonly spare: VirtualClient[] = [];
   private readonly incoming = new Argv(256);
-  /** Peers whose links have something new to send. */
-  private readonly dirty = new Set<Peer>();
   /** Set by `enter`: the command at hand reads as a replica and not as the coordinator. */
   private foreign = false;
   private strictGroup: Group | null = null;
@@ -435,6 +436,19 @@ export class Router implements ClusterServer {
 
   // ------------------------------------------------------------------ commands without a connection
 
+  private virtual(db: number, resp: 2 | 3, pinned: boolean): VirtualClient {
+    const client = this.spare.pop() ?? new VirtualClient((c, buf, start, end) => this.finished(c, buf, start, end));
+    client.prepare(db, resp, pinned);
+    return client;
+  }
+
+  private finished(client: VirtualClient, buf: Buffer, start: number, end: number): void {
+    const { peer, sink } = client;
+    if (peer !== null) this.reply(peer, client.number, buf, start, end);
+    else sink?.(buf, start, end);
+    if (this.spare.length < SPARE_CLIENTS) this.spare.push(client);
+  }
+
   private runVirtual(
     argv: Argv,
     db: number,
@@ -444,11 +458,8 @@ export class Router implements ClusterServer {
     reruns = 0,
     noReplica = false,
   ): void {
-    const client = this.spare.pop() ?? new VirtualClient();
-    client.prepare(db, resp, pinned, (buf, start, end) => {
-      sink(buf, start, end);
-      if (this.spare.length < SPARE_CLIENTS) this.spare.push(client);
-    });
+    const client = this.virtual(db, resp, pinned);
+    client.sink = sink;
     client.noReplica = noReplica;
     this.reruns = reruns;
     this.server.executeFor(client, argv);
@@ -459,13 +470,59 @@ export class Router implements ClusterServer {
 
   private send(client: Client, argv: Argv, route: Route): void {
     const hole = this.server.output.hole(client);
-    this.dispatch(argv.copy(), client.db, client.resp, this.filler(hole), route, client.noReplica);
+    this.dispatch(argv, client, hole, null, route);
   }
 
-  private dispatch(argv: Argv, db: number, resp: 2 | 3, sink: Sink, route: Route, noRead: boolean): void {
+  private dispatch(argv: Argv, client: Client, hole: Hole | null, sink: Sink | null, route: Route): void {
+    const { w } = this;
+    w.reset();
+    w.u53(++this.lastId);
+    w.u8((client.resp === 3 ? RESP3 : 0) | (client.noReplica ? NO_READ : 0));
+    w.varint(client.db);
+    w.varint(argv.argc);
+    for (let i = 0; i < argv.argc; i++) {
+      const from = argv.offsets[2 * i];
+      const n = argv.offsets[2 * i + 1] - from;
+      w.varint(n);
+      w.ensure(n);
+      argv.buf.copy(w.buf, w.pos, from, from + n);
+      w.pos += n;
+    }
     const now = this.server.clock.monotonic();
-    const p: Pending = { id: ++this.lastId, peer: null, db, resp, argv, sink, at: now, began: now, noRead };
-    this.place(p, route);
+    const p: Pending = { id: this.lastId, peer: null, payload: Buffer.from(w.buf.subarray(7, w.pos)), hole, sink, at: now, began: now };
+    const peer = route.coordinator;
+    if (peer === null || !peer.link?.send(FORWARD, w.buf, 0, w.pos)) {
+      this.place(p, route);
+      return;
+    }
+    this.sent(p, peer);
+    this.push(w.pos);
+  }
+
+  /**
+   * In the middle of a long tick: what there is goes out, so that the other nodes work while this one goes on.
+   * Otherwise a tick's commands would travel as one herd, and only one node would be busy at a time.
+   */
+  private push(bytes: number): void {
+    this.unsent += bytes;
+    if (this.unsent < PUSH_BYTES) return;
+    this.unsent = 0;
+    this.cluster.flushLinks();
+  }
+
+  /** Called between commands. */
+  pushIfLarge(): void {
+    if (this.cluster.replicator.frameBytes < PUSH_BYTES) return;
+    this.server.output.flush();
+    this.cluster.flushLinks();
+  }
+
+  private sent(p: Pending, peer: Peer): void {
+    this.stats.forwarded++;
+    p.peer = peer;
+    p.at = this.server.clock.monotonic();
+    this.pending.set(p.id, p);
+    this.server.output.wake();
   }
 
   /** Sends a command to whoever coordinates, or runs it here when that is us. */
@@ -474,35 +531,30 @@ export class Router implements ClusterServer {
       this.homeless.push(p);
       return;
     }
-    if (route.coordinator === null) {
-      this.runVirtual(p.argv, p.db, p.resp, true, p.sink);
+    const peer = route.coordinator;
+    if (peer === null) {
+      const { argv, db, resp } = decodeForward(p.payload, 0, p.payload.length, new Argv());
+      this.runVirtual(argv, db, resp, true, this.sinkOf(p));
       return;
     }
-    const peer = route.coordinator;
     const { w } = this;
     w.reset();
     w.u53(p.id);
-    w.u8((p.resp === 3 ? RESP3 : 0) | (p.noRead ? NO_READ : 0));
-    w.varint(p.db);
-    w.varint(p.argv.argc);
-    for (let i = 0; i < p.argv.argc; i++) {
-      const from = p.argv.offsets[2 * i];
-      const n = p.argv.offsets[2 * i + 1] - from;
-      w.varint(n);
-      w.ensure(n);
-      p.argv.buf.copy(w.buf, w.pos, from, from + n);
-      w.pos += n;
-    }
-    if (peer.link === null || !peer.link.send(FORWARD, w.buf, 0, w.pos)) {
+    w.bytes(p.payload);
+    if (!peer.link?.send(FORWARD, w.buf, 0, w.pos)) {
       this.homeless.push(p);
       return;
     }
-    this.stats.forwarded++;
-    p.peer = peer;
-    p.at = this.server.clock.monotonic();
-    this.pending.set(p.id, p);
-    this.dirty.add(peer);
-    this.server.output.wake();
+    this.sent(p, peer);
+  }
+
+  private sinkOf(p: Pending): Sink {
+    return p.hole !== null ? this.filler(p.hole) : p.sink!;
+  }
+
+  private settle(p: Pending, buf: Buffer, start: number, end: number): void {
+    if (p.hole !== null) this.server.output.fill(p.hole, Buffer.from(buf.subarray(start, end)));
+    else p.sink!(buf, start, end);
   }
 
   private firstRoute(argv: Argv): Route {
@@ -514,24 +566,15 @@ export class Router implements ClusterServer {
 
   /** A command from another node. */
   forward(peer: Peer, buf: Buffer, start: number, end: number): void {
-    const r = new ByteReader(buf, start, end);
-    const id = r.u53();
-    const flags = r.u8();
-    const db = r.varint();
-    const argc = r.varint();
-    const argv = this.incoming;
-    argv.reserve(argc);
-    argv.buf = buf;
-    argv.argc = argc;
-    for (let i = 0; i < argc; i++) {
-      const n = r.varint();
-      argv.offsets[2 * i] = r.pos;
-      r.pos += n;
-      argv.offsets[2 * i + 1] = r.pos;
-    }
+    const id = new ByteReader(buf, start, end).u53();
+    const { argv, db, resp } = decodeForward(buf, start + 7, end, this.incoming);
     this.stats.served++;
     this.server.beginTick();
-    this.runVirtual(argv, db, flags & RESP3 ? 3 : 2, true, (bytes, from, to) => this.reply(peer, id, bytes, from, to));
+    const client = this.virtual(db, resp, true);
+    client.peer = peer;
+    client.number = id;
+    this.server.executeFor(client, argv);
+    this.pushIfLarge();
   }
 
   private reply(peer: Peer, id: number, buf: Buffer, start: number, end: number): void {
@@ -542,7 +585,10 @@ export class Router implements ClusterServer {
     w.ensure(n);
     buf.copy(w.buf, w.pos, start, end);
     w.pos += n;
-    if (peer.link?.send(FORWARDED, w.buf, 0, w.pos)) this.dirty.add(peer);
+    if (peer.link?.send(FORWARDED, w.buf, 0, w.pos)) {
+      this.server.output.wake();
+      this.push(w.pos);
+    }
   }
 
   forwarded(peer: Peer, buf: Buffer, start: number, end: number): void {
@@ -552,14 +598,11 @@ export class Router implements ClusterServer {
     if (p === undefined || p.peer !== peer) return;
     this.pending.delete(id);
     this.cluster.peers.answered(peer, now, null);
-    p.sink(buf, start + 7, end);
+    this.settle(p, buf, start + 7, end);
   }
 
-  /** Links that have something to send, send it now. */
-  flushLinks(): void {
-    if (this.dirty.size === 0) return;
-    for (const peer of this.dirty) peer.link?.flush();
-    this.dirty.clear();
+  wake(): void {
+    this.server.output.wake();
   }
 
   // ------------------------------------------------------------------ failures
@@ -576,8 +619,8 @@ export class Router implements ClusterServer {
   private retryElsewhere(p: Pending): void {
     this.stats.retried++;
     p.peer = null;
-    const route = this.firstRoute(p.argv);
-    if (this.server.clock.monotonic() - p.began > PATIENCE_MS) p.sink(CLUSTER_DOWN, 0, CLUSTER_DOWN.length);
+    const route = this.firstRoute(decodeForward(p.payload, 0, p.payload.length, new Argv()).argv);
+    if (this.server.clock.monotonic() - p.began > PATIENCE_MS) this.settle(p, CLUSTER_DOWN, 0, CLUSTER_DOWN.length);
     else this.place(p, route);
   }
 
@@ -589,6 +632,7 @@ export class Router implements ClusterServer {
   }
 
   sweep(now: number): void {
+    this.server.output.drainLate();
     for (const p of this.pending.values()) {
       const peer = p.peer!;
       if (now - p.at <= Math.max(250, this.cluster.peers.timeoutMs(peer))) break;
@@ -600,7 +644,7 @@ export class Router implements ClusterServer {
     const late = this.homeless.filter((p) => now - p.began > PATIENCE_MS);
     if (late.length === 0) return;
     this.homeless = this.homeless.filter((p) => now - p.began <= PATIENCE_MS);
-    for (const p of late) p.sink(CLUSTER_DOWN, 0, CLUSTER_DOWN.length);
+    for (const p of late) this.settle(p, CLUSTER_DOWN, 0, CLUSTER_DOWN.length);
   }
 
   // ------------------------------------------------------------------ parts
@@ -644,8 +688,8 @@ export class Router implements ClusterServer {
       const { list } = part;
       this.dispatch(
         part.argv,
-        client.db,
-        client.resp,
+        client,
+        null,
         (buf, start, end) => {
           if (buf[start] === 45) error ??= Buffer.from(buf.subarray(start, end));
           else if (how === 'sum') sum += Number(buf.latin1Slice(start + 1, end - 2));
@@ -653,7 +697,6 @@ export class Router implements ClusterServer {
           finish();
         },
         routes[list[0]],
-        client.noReplica,
       );
     }
   }
@@ -662,6 +705,25 @@ export class Router implements ClusterServer {
 const ONE = [0];
 /** These look at this node and not at the cluster. */
 const LOCAL = /^(dynamo|debug|command|memory\|doctor|cluster)\|/;
+
+/** Reads a FORWARD frame behind its number. The arguments stay where they are. */
+function decodeForward(buf: Buffer, start: number, end: number, argv: Argv): { argv: Argv; db: number; resp: 2 | 3 } {
+  const r = new ByteReader(buf, start, end);
+  const flags = r.u8();
+  const db = r.varint();
+  const argc = r.varint();
+  argv.reserve(argc);
+  argv.buf = buf;
+  argv.argc = argc;
+  for (let i = 0; i < argc; i++) {
+    const n = r.varint();
+    argv.offsets[2 * i] = r.pos;
+    r.pos += n;
+    argv.offsets[2 * i + 1] = r.pos;
+  }
+  if (r.pos > end || db > 1000) throw new TruncatedError();
+  return { argv, db, resp: flags & RESP3 ? 3 : 2 };
+}
 
 function tableOf(ticket: Ticket): Operation[] {
   if (ticket.table === null) ticket.table = [];

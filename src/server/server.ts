@@ -10,6 +10,7 @@ import type { Keyspace } from '../store/keyspace.ts';
 import type { Store } from '../store/store.ts';
 import type { Client } from './client.ts';
 import type { Config } from './config.ts';
+import type { Router } from './router.ts';
 import type { Stats } from './stats.ts';
 
 export interface Server {
@@ -38,6 +39,8 @@ export interface Server {
   /** CLIENT PAUSE: no commands (or no writes) run until then. 0 ends a pause. */
   pause(untilMs: number, writesOnly: boolean): void;
   readonly pausedUntilMs: number;
+  /** The way to the other nodes; null for a node of which nothing was said of others. */
+  readonly router: Router | null;
   /** Stops the server cleanly; resolves when everything is on disk. */
   shutdown(): Promise<void>;
 }

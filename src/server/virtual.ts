@@ -3,6 +3,7 @@
  * account. Its reply goes to a sink and not to a socket; everything else is as with any client, so such a command may
  * wait, be held back and be run again like others. They are pooled: one is used for each forwarded command.
  */
+import type { Peer } from '../cluster/peers.ts';
 import type { Connection, ConnectionHandler } from '../ports/transport.ts';
 import { Client } from './client.ts';
 
@@ -11,15 +12,23 @@ const NOBODY: ConnectionHandler = { onData() {}, onEnd() {}, onDrain() {}, onClo
 /** Takes a reply: bytes [start, end) that are only valid until it returns. */
 export type Sink = (buf: Buffer, start: number, end: number) => void;
 
+/** Takes a finished virtual client back, with its reply. */
+export type Finish = (client: VirtualClient, buf: Buffer, start: number, end: number) => void;
+
 class SinkConnection implements Connection {
   readonly remote = 'cluster';
   readonly local = 'cluster';
   readonly fd = -1;
   handler = NOBODY;
-  sink: Sink = () => {};
+  client!: VirtualClient;
+  private readonly finish: Finish;
+
+  constructor(finish: Finish) {
+    this.finish = finish;
+  }
 
   write(buf: Buffer, start: number, end: number): boolean {
-    this.sink(buf, start, end);
+    this.finish(this.client, buf, start, end);
     return true;
   }
   pending(): number {
@@ -34,21 +43,28 @@ class SinkConnection implements Connection {
 export class VirtualClient extends Client {
   /** Runs here whoever this node takes for the coordinator. */
   pinned = true;
-  private readonly wire: SinkConnection;
+  /** Who gets the reply: the node that sent the command and its number there, or a sink of our own. */
+  peer: Peer | null = null;
+  number = 0;
+  sink: Sink | null = null;
 
-  constructor() {
-    const wire = new SinkConnection();
+  constructor(finish: Finish) {
+    const wire = new SinkConnection(finish);
     super(0, wire, 0);
-    this.wire = wire;
+    wire.client = this;
   }
 
-  prepare(db: number, resp: 2 | 3, pinned: boolean, sink: Sink): void {
+  prepare(db: number, resp: 2 | 3, pinned: boolean): void {
     this.db = db;
     this.resp = resp;
     this.pinned = pinned;
-    this.wire.sink = sink;
+    this.peer = null;
+    this.sink = null;
     this.queue = null;
+    this.ripe = false;
+    this.holes = 0;
     this.fresh = false;
+    this.noReplica = false;
     this.waiting = false;
     this.waitingArgv = null;
     this.closed = false;

@@ -7,6 +7,7 @@
  */
 
 import { actorHex } from '../causality/actors.ts';
+import type { Membership } from '../cluster/membership.ts';
 import type { Host } from '../ports/host.ts';
 import type { Log } from '../ports/log.ts';
 import { slotOf } from '../ring/slots.ts';
@@ -15,11 +16,10 @@ import type { GrammeServer } from '../server/gramme.ts';
 import { openNode } from '../server/node.ts';
 import { MISS } from '../store/keyspace.ts';
 import type { StoredKey } from '../store/object.ts';
-import { liveSiblings } from '../types/register.ts';
 import { fingerprint } from '../types/state.ts';
 import type { Gauges } from './checkers/bounded.ts';
 import type { Copy } from './checkers/convergence.ts';
-import { type Outcome, type Reply, SimClient } from './client.ts';
+import { type Outcome, SimClient } from './client.ts';
 import { SimDisk, SimEngine } from './disk.ts';
 import { SimNetwork } from './network.ts';
 import { SeededRandom } from './random.ts';
@@ -45,8 +45,6 @@ export interface ClusterOptions {
   settings?: readonly (readonly string[])[];
   /** Prints each line of the trace. */
   print?: (line: string) => void;
-  /** What makes a node leave the cluster for good, sent to it. */
-  leaveCommand?: readonly string[];
   /** A place for planted bugs: may replace or change a node's ports before it opens. */
   tamper?: (ports: Parameters<typeof openNode>[0], machine: Machine) => void;
 }
@@ -329,19 +327,40 @@ export class SimCluster {
     return machine;
   }
 
-  /** Asks a node to leave for good, and stops it once the others count without it. False when it did not happen. */
+  /** A node leaves for good: the others take over what it holds, then it stops. False when that did not happen in time. */
   async leave(machine: Machine, limitMs: number): Promise<boolean> {
-    const command = this.options.leaveCommand ?? ['CLUSTER', 'LEAVE'];
-    const asked = await this.ask(machine, command, 5000);
-    this.trace.note(`${machine.name} leave: ${JSON.stringify(asked)}`);
-    if (asked.kind !== 'ok') return false;
-    machine.member = false;
+    const other = this.members.find((m) => m !== machine && m.state === 'up');
+    if (other === undefined || machine.server === null) return false;
+    this.trace.note(`${machine.name} leaves`);
+    const leaver = machine.server.nodeId;
+    machine.server.router!.cluster.membership.leave();
     const until = this.time.monotonic() + limitMs;
+    // an operator looks at the plan until it says what was wished, and commits it
+    while (!this.commit(other, [], (membership) => membership.isLeaving(leaver))) {
+      if (this.time.monotonic() >= until) return false;
+      await this.time.sleep(250);
+    }
+    machine.member = false;
+    if (!(await this.ready(until - this.time.monotonic()))) return false;
+    await this.stop(machine);
+    return true;
+  }
+
+  /** An operator at one node commits the plan without these, once it says what is wished. */
+  private commit(at: Machine, without: readonly string[], wished: (membership: Membership) => boolean): boolean {
+    const membership = at.server?.router?.cluster.membership;
+    if (at.state !== 'up' || membership === undefined || !wished(membership)) return false;
+    return membership.plan(without) !== null && membership.commit(without) !== null;
+  }
+
+  /** What was on a wiped disk is another node's now: the one that it was is expelled. */
+  async expel(nodeId: string, limitMs: number): Promise<boolean> {
+    this.trace.note(`${nodeId.slice(0, 8)} is expelled`);
+    const until = this.time.monotonic() + limitMs;
+    const known = (m: Membership) => m.ring.isMember(nodeId);
     while (this.time.monotonic() < until) {
-      if (await this.agree()) {
-        await this.stop(machine);
-        return true;
-      }
+      const at = this.members.find((m) => m.state === 'up' && m.server?.router?.cluster.ring.isMember(nodeId));
+      if (at === undefined || this.commit(at, [nodeId], known)) return true;
       await this.time.sleep(250);
     }
     return false;
@@ -356,26 +375,33 @@ export class SimCluster {
     return asked;
   }
 
-  /** True when all living members count all members, and have data for all of them. */
-  async agree(): Promise<boolean> {
+  /** Why the cluster is not whole, or null: all members up, of one layout with all of them in it, and nothing moving. */
+  unready(): string | null {
     const { members } = this;
-    for (const machine of members) {
-      if (machine.state !== 'up') return false;
+    let digest: number | null = null;
+    for (const m of members) {
+      if (m.state !== 'up' || m.server === null) return `${m.name} is ${m.state}`;
       if (!this.clustered) continue;
-      const outcome = await this.ask(machine, ['CLUSTER', 'INFO']);
-      if (outcome.kind !== 'ok') return false;
-      const info = String(outcome.reply);
-      const field = (name: string) => new RegExp(`^${name}:(\\S+)`, 'm').exec(info)?.[1];
-      if (field('cluster_state') !== 'ok' || Number(field('cluster_size')) !== members.length) return false;
+      const cluster = m.server.router?.cluster;
+      if (cluster === undefined) return `${m.name} has no cluster`;
+      const { ring, peers } = cluster;
+      if (ring.members.length !== members.length) return `${m.name} knows ${ring.members.length} members`;
+      if (ring.moving().length > 0) return `${m.name} sees ${ring.moving().length} partitions moving`;
+      if (digest !== null && ring.digest() !== digest) return `${m.name} has another ring`;
+      digest = ring.digest();
+      for (const o of members) {
+        if (o !== m && o.server !== null && !peers.isHealthy(o.server.nodeId))
+          return `${m.name} does not trust ${o.name}`;
+      }
     }
-    return true;
+    return null;
   }
 
-  /** Waits until the members agree. False when they don't in time. */
+  /** Waits until the cluster is whole. False when it isn't in time. */
   async ready(limitMs: number): Promise<boolean> {
     const until = this.time.monotonic() + limitMs;
     for (;;) {
-      if (await this.agree()) return true;
+      if (this.unready() === null) return true;
       if (this.time.monotonic() >= until) return false;
       await this.time.sleep(100);
     }
@@ -383,22 +409,20 @@ export class SimCluster {
 
   /** Starts all machines at once and waits for the cluster. */
   async startAll(limitMs = 60_000): Promise<boolean> {
-    await Promise.all(this.machines.map((m) => this.start(m)));
+    for (const m of this.machines) void this.start(m);
     return this.ready(limitMs);
   }
 
   // ------------------------------------------------------------------ looking inside
 
   /** The machines whose nodes are the home replicas of a key. */
-  async homes(key: string): Promise<Machine[]> {
+  homes(key: string): Machine[] {
     const { members } = this;
-    if (members.length <= this.n) return members;
-    for (const machine of members) {
-      const outcome = await this.ask(machine, ['DYNAMO', 'EXPLAIN', key]);
-      if (outcome.kind !== 'ok' || !Array.isArray(outcome.reply)) continue;
-      const flat: Reply[] = outcome.reply;
-      const list = flat[flat.indexOf('preference-list') + 1];
-      const ids = (Array.isArray(list) ? list.map(String) : String(list).split(/[\s,]+/)).slice(0, this.n);
+    if (!this.clustered) return members;
+    for (const { server } of members) {
+      const ring = server?.router?.cluster.ring;
+      if (ring === undefined) continue;
+      const ids = ring.homes(server!.keys.partitionOf(slotOf(key)));
       return ids.flatMap((id) => members.filter((m) => m.server?.nodeId === id));
     }
     return [];
@@ -425,14 +449,10 @@ export class SimCluster {
     const found = new Map<string, Copy[]>();
     for (const key of keys) {
       const list: Copy[] = [];
-      for (const machine of await this.homes(key)) list.push(await this.copy(machine, key));
+      for (const m of this.homes(key)) if (m.server !== null) list.push(copyOf(m, await this.object(m, key)));
       found.set(key, list);
     }
     return found;
-  }
-
-  async copy(machine: Machine, key: string): Promise<Copy> {
-    return copyOf(machine, await this.object(machine, key));
   }
 
   /** What is in memory of these keys now, on every process that runs: for looks at a run while it goes on. */
@@ -452,15 +472,6 @@ export class SimCluster {
     return found;
   }
 
-  /** All values that a replica's copy shows: siblings, or a counter's one. */
-  async values(machine: Machine, key: string): Promise<string[]> {
-    const o = await this.object(machine, key);
-    const now = machine.time!.now();
-    if (o === null || !o.isLive(now)) return [];
-    const siblings = o.state === null ? [] : liveSiblings(o.state, now).map((e) => e.data);
-    return siblings.length > 1 ? siblings : [o.text()];
-  }
-
   gauges(): Map<number, Gauges> {
     const found = new Map<number, Gauges>();
     for (const m of this.machines) {
@@ -470,6 +481,7 @@ export class SimCluster {
         'dirty keys': m.server.store.keys.dirty.length,
         connections: m.transport!.open,
         clients: m.server.clients.size,
+        hints: m.server.router?.cluster.hints.count ?? 0,
       });
     }
     return found;

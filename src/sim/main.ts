@@ -9,7 +9,7 @@ import { show } from './history.ts';
 import { FAULTS, type Fault } from './nemesis.ts';
 import { type RunOptions, type RunResult, runSeed } from './run.ts';
 
-const USAGE = `Usage: npm run sim -- --seed N [--nodes M] [--seconds S] [--faults a,b,...|none|all] [--strict] [--trace] [--history KEY]
+const USAGE = `Usage: npm run sim -- --seed N [--nodes M] [--seconds S] [--faults a,b,...|none|all] [--strict] [--direct SHARE] [--trace] [--history KEY]
        npm run sim:soak -- --seeds A-B [--nodes M,...] [--seconds S] [--faults ...]
 Faults: ${FAULTS.join(' ')}
 `;
@@ -25,6 +25,8 @@ interface Asked {
   seconds: number;
   faults: Fault[];
   strict: boolean;
+  /** Share of operations that go straight to the key's first home. */
+  direct: number | null;
   trace: boolean;
   history: string | null;
 }
@@ -39,6 +41,7 @@ function read(argv: string[]): Asked | null {
       seconds: { type: 'string', default: '20' },
       faults: { type: 'string' },
       strict: { type: 'boolean', default: false },
+      direct: { type: 'string' },
       trace: { type: 'boolean', default: false },
       history: { type: 'string' },
     },
@@ -55,6 +58,7 @@ function read(argv: string[]): Asked | null {
     seconds: Number(values.seconds),
     faults: list as Fault[],
     strict: values.strict,
+    direct: values.direct === undefined ? null : Number(values.direct),
     trace: values.trace,
     history: values.history ?? null,
   };
@@ -93,6 +97,7 @@ async function main(argv: string[]): Promise<number> {
     const nodes = asked.nodes[seed % asked.nodes.length];
     const options: RunOptions = { seed, nodes, seconds: asked.seconds, faults: asked.faults, print };
     if (asked.strict) options.strict = true;
+    if (asked.direct !== null) options.workload = { direct: asked.direct };
     const began = performance.now();
     const result = await runSeed(options);
     runs++;

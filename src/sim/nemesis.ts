@@ -206,15 +206,18 @@ export class Nemesis {
         if (cluster.members.length <= cluster.n) return;
         await cluster.leave(victim, MOVE_LIMIT_MS);
         return;
-      case 'wipe':
+      case 'wipe': {
         if (this.up().length < cluster.members.length || cluster.members.length < 3) return;
+        const { nodeId } = victim.server!;
         cluster.wipe(victim);
         await time.sleep(ms);
         await this.restart(victim);
+        await cluster.expel(nodeId, MOVE_LIMIT_MS);
         // until it holds its share again the others are all there is
         await cluster.ready(MOVE_LIMIT_MS);
         await time.sleep(MOVE_LIMIT_MS);
         return;
+      }
     }
   }
 

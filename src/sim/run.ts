@@ -78,7 +78,7 @@ export async function runSeed(options: RunOptions): Promise<RunResult> {
 
   const work = async () => {
     if (!(await cluster.startAll(READY_MS))) {
-      alive.problems.push(`no cluster of ${options.nodes} after ${READY_MS} ms`);
+      alive.problems.push(`no cluster of ${options.nodes} after ${READY_MS} ms: ${cluster.unready()}`);
       return;
     }
     cluster.trace.note('ready');
@@ -97,7 +97,8 @@ export async function runSeed(options: RunOptions): Promise<RunResult> {
     const healedMs = cluster.time.monotonic();
     // those that hang in a command get its answer, or give up
     await workload.stop();
-    if (!(await cluster.ready(READY_MS))) alive.problems.push(`the cluster is not whole ${READY_MS} ms after healing`);
+    if (!(await cluster.ready(READY_MS)))
+      alive.problems.push(`not whole ${READY_MS} ms after healing: ${cluster.unready()}`);
 
     // everybody agrees, some time
     let converged: Verdict;
