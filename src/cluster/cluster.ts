@@ -229,6 +229,7 @@ export class Cluster {
       this.parts.log.warn({ ms: Math.round(ms) }, 'this node was stalled; it reads before it runs until it has caught up');
       this.repair.loseTenure();
     };
+    membership.onGone = (id) => this.hints.forgetOwner(id);
     membership.onRing = (what) => this.ringChanged(what);
     this.repair.onSettled = () => membership.settled();
     const address = await bus.listen(this.options.bindHost, this.options.port);
@@ -482,7 +483,8 @@ export class Cluster {
 
   private ringChanged(what: 'layout' | 'serving'): void {
     const { keys } = this.store;
-    keys.sole = this.isAlone || this.ring.layout === null;
+    // alone by its own choice, and never otherwise: a node that waits for its cluster may hold what others know of
+    keys.sole = this.isAlone;
     if (what === 'layout') this.repair.loseTenure();
     this.server.routesChanged();
   }

@@ -54,6 +54,8 @@ export class Membership {
   private haveJoined: () => void = () => {};
   /** Told when the layout or who serves has changed. */
   onRing: (what: 'layout' | 'serving') => void = () => {};
+  /** Told of a node that will not come back as what it was. */
+  onGone: (id: string) => void = () => {};
   private readonly parts: MembershipParts;
   private readonly options: MembershipOptions;
   private readonly timersOn: Timer[] = [];
@@ -402,6 +404,7 @@ export class Membership {
         save = true;
       } else if (c.kind === 'marked') {
         this.wantEntry(c.entry.facts.bus, effectiveMark(c.entry) === 'none');
+        if (effectiveMark(c.entry) !== 'none') this.onGone(c.entry.id);
         save = true;
       } else if (c.kind === 'superseded') {
         this.parts.log.error(
@@ -456,7 +459,10 @@ export class Membership {
   commit(without: readonly string[]): number | null {
     const { planned } = this;
     if (planned === null || planned.version !== (this.ring.layout?.version ?? 0) + 1) return null;
-    for (const id of without) this.gossip.mark(id, 'expelled');
+    for (const id of without) {
+      this.gossip.mark(id, 'expelled');
+      this.onGone(id);
+    }
     this.advance(planned);
     return planned.version;
   }

@@ -6,6 +6,7 @@ import { NOT_AN_INTEGER, ReplyError, SYNTAX_ERROR, WRONG_TYPE } from '../base/er
 import { Context } from '../causality/context.ts';
 import type { TokenContents } from '../causality/token.ts';
 import type { ReplyWriter } from '../resp/reply.ts';
+import type { Seen } from '../store/keyspace.ts';
 import type { StoredKey } from '../store/object.ts';
 import { sumText } from '../types/increment.ts';
 import { INCREMENT, NONE, RECORD, STRING } from '../types/kinds.ts';
@@ -107,9 +108,24 @@ function dset(c: CommandContext): void {
   const key = argv.str(1);
   const slot = c.slot(1);
   const seen = context === null ? null : c.server.store.tokens.open(db.index, key, context);
-  const o = keys.putSibling(db, key, slot, argv.str(2), deadline, seen);
+  keys.putSibling(db, key, slot, argv.str(2), deadline, seen);
   keys.notify?.(db, 'set', key, '$');
-  c.out.bulk(token(c, o, key));
+  c.out.bulk(tokenAfter(c, seen, key));
+}
+
+/**
+ * What a writer has seen: what its context covers, and its own event. Not what this node holds besides: siblings that the
+ * client was never shown must outlive its next write.
+ */
+function tokenAfter(c: CommandContext, seen: Seen | null, key: string): string {
+  const context = seen?.context.clone() ?? new Context();
+  const { from, to } = c.keys.last;
+  context.add(c.keys.actor, from, to);
+  return c.server.store.tokens.issue(c.db.index, key, {
+    context,
+    gone: seen?.gone ?? [],
+    sums: seen?.sums ?? new Map(),
+  });
 }
 
 function ddel(c: CommandContext): void {
@@ -117,10 +133,16 @@ function ddel(c: CommandContext): void {
   const { context } = readOptions(c, 2, 'CONTEXT W TIMEOUT');
   const key = argv.str(1);
   const slot = c.slot(1);
-  let o = keys.object(db, key, slot);
+  const o = keys.object(db, key, slot);
   if (o !== null && keys.isLive(o) && o.type !== STRING) throw WRONG_TYPE;
-  if (context !== null) o = keys.removeSeen(db, key, slot, c.server.store.tokens.open(db.index, key, context));
-  else if (o !== null && o.type !== NONE) keys.remove(db, o);
+  if (context !== null) {
+    const seen = c.server.store.tokens.open(db.index, key, context);
+    keys.removeSeen(db, key, slot, seen);
+    keys.notify?.(db, 'del', key, 'g');
+    c.out.bulk(tokenAfter(c, seen, key));
+    return;
+  }
+  if (o !== null && o.type !== NONE) keys.remove(db, o);
   keys.notify?.(db, 'del', key, 'g');
   c.out.bulk(token(c, o, key));
 }

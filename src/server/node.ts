@@ -38,6 +38,7 @@ export async function openNode(ports: NodePorts, config: Config, onStopped: () =
     partitions: config.num('cluster-partitions'),
     maxSiblings: config.num('max-siblings'),
     sync: config.get('appendfsync') as SyncPolicy,
+    sole: !hasPeers(config),
   });
   const server = new GrammeServer({ ...ports, config, store, table: new CommandTable(COMMANDS), onStopped });
   if (hasPeers(config)) {

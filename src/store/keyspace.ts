@@ -119,6 +119,8 @@ export class Keyspace {
   made: { slots: number[]; befores: number[] } | null = null;
   /** In a cluster: objects whose Merkle terms are to be worked out again. Null while alone. */
   stale: StoredKey[] | null = null;
+  /** The interval of the last event that was made in the general way. */
+  readonly last = { from: 0, to: 0 };
   /** Called after a change that no command has made. */
   onOwn: (() => void) | null = null;
   /** The object that was looked up last: of a command on one key, that key's. */
@@ -456,6 +458,8 @@ export class Keyspace {
       removes: make.removes ?? [],
       adds: make.adds ?? [],
     };
+    this.last.from = event.from;
+    this.last.to = to;
     s.apply(event);
     recordEvent(this.journal.w, db.index, o.key, event);
     this.settleSole(o);

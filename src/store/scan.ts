@@ -6,11 +6,13 @@
  * are never split between two steps.
  */
 import { SCAN_MAX_PARTITIONS } from '../base/limits.ts';
-import type { Engine } from '../ports/engine.ts';
+import type { Engine, KeyRow } from '../ports/engine.ts';
 import { firstPositionOfSlot, POSITIONS, positionOf, slotOfPosition } from '../ring/position.ts';
 import { SLOTS } from '../ring/slots.ts';
+import { NONE } from '../types/kinds.ts';
 import type { Database, Keyspace, Shard } from './keyspace.ts';
-import type { StoredKey } from './object.ts';
+import { StoredKey } from './object.ts';
+import { decodeObject } from './rows.ts';
 
 export interface ScanStep {
   keys: string[];
@@ -93,7 +95,7 @@ export class Scanner {
       if (
         resident !== undefined
           ? this.keys.isLive(resident)
-          : db.shards[partition] === shard && rowMayLive(row.deadline, this.keys.now)
+          : db.shards[partition] === shard && this.rowLives(row)
       ) {
         found.add(row.key);
       }
@@ -104,6 +106,20 @@ export class Scanner {
       else found.add(o.key);
     }
     return { keys: [...found], cursor: upTo >= POSITIONS ? 0 : upTo };
+  }
+
+  /** Does a row whose key is not in memory hold something live? Alone, tombstones have no rows. */
+  private rowLives(row: KeyRow): boolean {
+    const { now, sole } = this.keys;
+    if (row.deadline !== 0 && row.deadline <= now) return false;
+    if (sole || row.spread) return true;
+    const o = new StoredKey(row.key, 0, row.db);
+    try {
+      decodeObject(this.keys, o, row.state, null);
+    } catch {
+      return true;
+    }
+    return o.type !== NONE;
   }
 
   /** All live keys, in steps that let other clients have their turn. */
@@ -133,9 +149,4 @@ export class Scanner {
     }
     return null;
   }
-}
-
-/** A row that isn't resident is live when its deadline has not passed (a tombstone's row has none, and is not sole's). */
-function rowMayLive(deadline: number, now: number): boolean {
-  return deadline === 0 || deadline > now;
 }

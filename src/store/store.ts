@@ -31,6 +31,11 @@ export interface StoreOptions {
   partitions: number;
   maxSiblings: number;
   sync: SyncPolicy;
+  /**
+   * False when there are, or will be, other replicas: everything is then replayed by the rules of a cluster, since what
+   * one member may forget others must still be told.
+   */
+  sole?: boolean;
 }
 
 /** Lasting facts about a node, in `node.db`. */
@@ -84,6 +89,7 @@ export class Store {
       maxSiblings: options.maxSiblings,
       complete: empty,
     });
+    this.keys.sole = options.sole ?? true;
     this.keys.chainStart = this.hlc.current();
     this.keys.now = clock.now();
     this.keys.databases.forEach((db, i) => {
