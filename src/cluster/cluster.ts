@@ -21,7 +21,8 @@ import { type Peer, Peers } from './peers.ts';
 import { Reads } from './reads.ts';
 import { Receiver } from './receiver.ts';
 import { Repair } from './repair.ts';
-import { type Group, type Quota, Replicator, type ReplicatorEvents } from './replicator.ts';
+import { type Group, type Quota, Replicator, type ReplicatorEvents, type RequestName } from './replicator.ts';
+import { Requests } from './requests.ts';
 import type { Ring } from './ring.ts';
 import { Rpc } from './rpc.ts';
 import { States } from './states.ts';
@@ -100,6 +101,7 @@ export class Cluster {
   readonly trees: Trees;
   readonly repair: Repair;
   readonly operator: Operator;
+  readonly requests = new Requests();
   readonly self: string;
   readonly options: ClusterOptions;
   private readonly parts: ClusterParts;
@@ -133,6 +135,7 @@ export class Cluster {
     this.states.applied = applied;
     this.reads = new Reads({
       store,
+      requests: this.requests,
       peers,
       ring: this.ring,
       clock,
@@ -161,11 +164,13 @@ export class Cluster {
       done: (t) => this.server.done(t),
       failed: (t, g, copies) => this.server.failed(t, g, copies),
       unclean: (peer, t, op, db, key, theirs) => this.server.unclean(peer, t, op, db, key, theirs),
+      twice: (t, op, db, key, done) => this.server.twice(t, op, db, key, done),
       missed: (owner, buf, start) => this.hints.add(owner, keyOfRecord(store.keys, buf, start)),
     });
     this.receiver = new Receiver({
       store,
       log,
+      requests: this.requests,
       events: { hint: (owner, place) => this.hints.add(owner, place), applied, wake: () => this.server.wake() },
     });
     this.operator = new Operator({ store, peers, rpc, membership, hints: this.hints });
@@ -404,7 +409,7 @@ export class Cluster {
    * @param group for the first key, when it is other than its route's
    * @returns the operation's number, or -1 when nothing was written
    */
-  replicate(group: Group | null): number {
+  replicate(group: Group | null, request: RequestName | null = null): number {
     const made = this.store.keys.made!;
     const n = made.slots.length;
     const { w } = this.store.journal;
@@ -423,7 +428,7 @@ export class Cluster {
         op = this.replicator.begin(g);
         first = g;
       } else this.replicator.join(this.replicator.ticket(), g);
-      this.replicator.write(g, op, w.buf, at, end, made.befores[i]);
+      this.replicator.write(g, op, w.buf, at, end, made.befores[i], i === 0 ? request : null);
       at = end;
     }
     this.lastGroup = first;
@@ -473,6 +478,7 @@ export class Cluster {
   }
 
   private peerChanged(peer: Peer, was: boolean): void {
+    if (peer.isGone) this.server.lost(peer);
     if (was === peer.isWell) return;
     this.repair.peerChanged(peer);
     if (peer.isWell) this.nextHints = 0;
@@ -495,6 +501,7 @@ export class Cluster {
     this.rpc.sweep(now);
     this.states.sweep(now);
     this.server.sweep(now);
+    this.requests.sweep(now);
     if (now >= this.nextHints) {
       this.nextHints = now + HINTS_MS;
       this.hints.deliver(now);

@@ -44,7 +44,13 @@ export const OP_COMPARE = 3;
 /** Flag on a write: for the owner that follows, who is absent. */
 export const OP_HINT = 0x80;
 
+/** Flag on a write: it came of a forwarded command, whose name and reply follow. */
+export const OP_REQUEST = 0x40;
+export const OP_KIND = 0x3f;
+
 /** What an ACK says of an operation that was not clean. */
 export const UNCLEAN_STATE = 1;
 /** The state is large: fetch it. */
 export const UNCLEAN_LARGE = 2;
+/** The forwarded command that it came of has been run by another node, whose write stands. */
+export const UNCLEAN_TWICE = 3;

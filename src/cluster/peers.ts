@@ -33,6 +33,12 @@ export class Peer {
   failedUpTo = 0;
   unacked: Sent[] = [];
   unackedBytes = 0;
+  /** Its monotonic clock, as it said on this link, and when that was heard; -1 before. */
+  clock = -1;
+  clockHeard = 0;
+  /** Its process is known to be gone, so nothing that was sent to it will still be done. */
+  isGone = false;
+  lastPing = 0;
 
   constructor(id: string) {
     this.id = id;
@@ -40,7 +46,12 @@ export class Peer {
 
   /** Requests may be sent, and may be waited for. */
   get isWell(): boolean {
-    return this.link !== null && this.state === 'alive';
+    return this.link !== null && this.state === 'alive' && this.clock >= 0;
+  }
+
+  /** What its monotonic clock shows at least, when ours shows `now`. */
+  clockAt(now: number): number {
+    return this.clock + (now - this.clockHeard);
   }
 }
 
@@ -93,12 +104,22 @@ export class Peers {
     const peer = this.get(link.nodeId);
     const was = peer.isWell;
     peer.link = link;
+    peer.clock = -1;
+    peer.isGone = false;
     const now = this.clock.monotonic();
     this.detector.add(peer.id, now);
     this.detector.heard(peer.id, now);
     peer.state = this.detector.state(peer.id);
     this.epoch++;
     this.onChange(peer, was);
+    this.ping(peer, now);
+  }
+
+  private ping(peer: Peer, now: number): boolean {
+    this.w.reset();
+    this.w.f64(now);
+    peer.lastPing = now;
+    return peer.link?.send(PING, this.w.buf, 0, this.w.pos) ?? false;
   }
 
   detach(link: Link): void {
@@ -158,10 +179,9 @@ export class Peers {
     for (const id of this.detector.probes(now)) {
       const peer = this.byId.get(id);
       if (peer === undefined || peer.link === null || this.pings.has(id)) continue;
-      this.w.reset();
-      this.w.f64(now);
-      if (peer.link.send(PING, this.w.buf, 0, this.w.pos)) this.pings.set(id, now);
+      if (this.ping(peer, now)) this.pings.set(id, now);
     }
+    for (const peer of this.byId.values()) if (peer.link !== null && now - peer.lastPing > CLOCK_MS) this.ping(peer, now);
     this.onSweep(now);
   }
 
@@ -170,6 +190,7 @@ export class Peers {
     if (kind === PING) {
       this.w.reset();
       this.w.f64(r.f64());
+      this.w.f64(this.clock.monotonic());
       link.send(PONG, this.w.buf, 0, this.w.pos);
       return true;
     }
@@ -177,13 +198,30 @@ export class Peers {
     const peer = this.byId.get(link.nodeId);
     this.pings.delete(link.nodeId);
     const now = this.clock.monotonic();
-    if (peer !== undefined) this.answered(peer, now, now - r.f64());
+    if (peer === undefined || peer.link !== link) return true;
+    const sent = r.f64();
+    const theirs = r.f64();
+    const first = peer.clock < 0;
+    if (first || theirs > peer.clockAt(now)) {
+      peer.clock = theirs;
+      peer.clockHeard = now;
+    }
+    this.answered(peer, now, now - sent);
+    if (first) {
+      this.epoch++;
+      this.onChange(peer, false);
+    }
     return true;
   }
 
   /** A connection to the node was refused: its machine is there, its process is not. */
   refused(id: string): void {
-    if (this.byId.get(id)?.link === null) this.apply(this.detector.refused(id, this.clock.monotonic()));
+    const peer = this.byId.get(id);
+    if (peer === undefined || peer.link !== null) return;
+    this.apply(this.detector.refused(id, this.clock.monotonic()));
+    if (peer.isGone) return;
+    peer.isGone = true;
+    this.onChange(peer, false);
   }
 
   /** Redials a peer that should be there. */
@@ -191,6 +229,9 @@ export class Peers {
     this.bus.want(address);
   }
 }
+
+/** How often a peer is asked for its clock, in ms. */
+const CLOCK_MS = 500;
 
 /** A gap of this many ms between two sweeps is a stall: others may have taken over meanwhile. */
 const STALL_NOTICE_MS = 400;

@@ -13,6 +13,7 @@ import { decodeState, encodeState, KeyState } from '../types/state.ts';
 import { FETCH, FETCHED } from './messages.ts';
 import type { Peer, Peers } from './peers.ts';
 import { type ReadAction, ReadQuorum } from './quorum.ts';
+import type { Done, Requests } from './requests.ts';
 import type { Ring } from './ring.ts';
 
 const EQUAL = 0;
@@ -26,7 +27,7 @@ interface Waiting {
   at: number;
   hedgeAt: number;
   hedged: boolean;
-  take: (status: number, state: KeyState | null) => void;
+  take: (status: number, state: KeyState | null, done: Done | null) => void;
   late: () => void;
   hedge: () => void;
 }
@@ -36,6 +37,8 @@ export interface ReadOutcome {
   /** Home replicas whose copies are in the merged state. */
   homes: number;
   replicas: number;
+  /** The forwarded command that was asked for has been run, with this reply. */
+  done: Done | null;
 }
 
 export interface ReadOptions {
@@ -43,6 +46,8 @@ export interface ReadOptions {
   min: number;
   /** Ms after which what there is must do; 0 for the peers' own timeouts. */
   timeoutMs: number;
+  /** Has anybody run this forwarded command? */
+  request?: { tag: number; id: number };
 }
 
 export class Reads {
@@ -54,6 +59,7 @@ export class Reads {
   private readonly keys: Keyspace;
   private readonly peers: Peers;
   private readonly ring: Ring;
+  private readonly requests: Requests;
   private readonly clock: Clock;
   private readonly repair: (peer: Peer, place: KeyPlace) => void;
   stats = { reads: 0, fetched: 0, merged: 0, repairs: 0, failed: 0, hedged: 0 };
@@ -62,6 +68,7 @@ export class Reads {
     store: Store;
     peers: Peers;
     ring: Ring;
+    requests: Requests;
     clock: Clock;
     /** Sends a peer what it lacks of a key. */
     repair: (peer: Peer, place: KeyPlace) => void;
@@ -70,6 +77,7 @@ export class Reads {
     this.keys = parts.store.keys;
     this.peers = parts.peers;
     this.ring = parts.ring;
+    this.requests = parts.requests;
     this.clock = parts.clock;
     this.repair = parts.repair;
   }
@@ -80,7 +88,9 @@ export class Reads {
 
   /** Reads one key from R replicas and merges what they have. Rejects with NOREPLICAS. */
   async read(place: KeyPlace, options: ReadOptions): Promise<ReadOutcome> {
-    const name = `${place.db.index}:${options.r}:${options.min}:${place.key}`;
+    const { request } = options;
+    const asked = request === undefined ? '' : `${request.tag}/${request.id}`;
+    const name = `${place.db.index}:${options.r}:${options.min}:${asked}:${place.key}`;
     let promise = this.running.get(name);
     if (promise === undefined) {
       promise = this.start(place, options).finally(() => this.running.delete(name));
@@ -105,11 +115,16 @@ export class Reads {
       selfHolds: own !== null && own.contextHash() !== 0,
       isHealthy: (id) => peers.isHealthy(id),
     });
+    const outcome: ReadOutcome = { homes: 0, replicas: 0, done: null };
     return new Promise((resolve, reject) => {
       const act = (actions: ReadAction[]): void => {
         for (const a of actions) {
-          if (a.do === 'ask') this.ask(place, peers.get(a.node), quorum, act);
-          else if (a.do === 'answer') resolve({ homes: a.homes, replicas: a.replicas });
+          if (a.do === 'ask') this.ask(place, peers.get(a.node), quorum, act, options, outcome);
+          else if (a.do === 'answer') {
+            outcome.homes = a.homes;
+            outcome.replicas = a.replicas;
+            resolve(outcome);
+          }
           else if (a.do === 'repair') {
             this.stats.repairs++;
             this.repair(peers.get(a.node), place);
@@ -123,10 +138,19 @@ export class Reads {
     });
   }
 
-  private ask(place: KeyPlace, peer: Peer, quorum: ReadQuorum, act: (actions: ReadAction[]) => void): void {
+  private ask(
+    place: KeyPlace,
+    peer: Peer,
+    quorum: ReadQuorum,
+    act: (actions: ReadAction[]) => void,
+    options: ReadOptions,
+    outcome: ReadOutcome,
+  ): void {
     const o = this.keys.shard(place.db, place.slot).map.get(place.key);
     this.fetch(peer, place, o?.contextHash() ?? 0, {
-      take: (status, state) => {
+      request: options.request,
+      take: (status, state, done) => {
+        if (done !== null) outcome.done = done;
         if (status === FAILED) act(quorum.failed(peer.id));
         else if (status === EQUAL || state === null)
           act(quorum.replied(peer.id, 'equal', (o?.contextHash() ?? 0) !== 0));
@@ -164,7 +188,7 @@ export class Reads {
     peer: Peer,
     place: KeyPlace,
     hash: number,
-    on: { take: Waiting['take']; late: () => void; hedge: () => void },
+    on: { take: Waiting['take']; late: () => void; hedge: () => void; request?: { tag: number; id: number } },
   ): void {
     const id = ++this.lastId;
     const { w } = this;
@@ -173,6 +197,11 @@ export class Reads {
     w.u8(place.db.index);
     w.str(place.key);
     w.u53(hash);
+    w.u8(on.request === undefined ? 0 : 1);
+    if (on.request !== undefined) {
+      w.u32(on.request.tag);
+      w.u53(on.request.id);
+    }
     if (peer.link === null || !peer.link.send(FETCH, w.buf, 0, w.pos)) {
       // not within the caller's own step
       queueMicrotask(on.late);
@@ -189,9 +218,17 @@ export class Reads {
     const db = this.keys.databases[r.u8()];
     const key = r.str();
     const hash = r.u53();
+    const done = r.u8() === 1 ? this.requests.get(r.u32(), r.u53()) : undefined;
     const place = this.store.placeOf(db, key);
     const w = new ByteWriter(256);
     w.u53(id);
+    w.u8(done === undefined ? 0 : 1);
+    if (done !== undefined) {
+      w.str(done.by);
+      w.varint(done.reply.length);
+      w.bytes(done.reply);
+    }
+    const at = w.pos;
     try {
       while (!this.keys.isResident(db, key, place.slot)) await this.store.residency.load([place]);
       const o = this.keys.object(db, key, place.slot);
@@ -201,6 +238,7 @@ export class Reads {
         encodeState(w, o?.toState() ?? new KeyState(), false);
       }
     } catch {
+      w.pos = at;
       w.u8(FAILED);
     }
     peer.link?.send(FETCHED, w.buf, 0, w.pos);
@@ -216,8 +254,13 @@ export class Reads {
     }
     this.waiting.delete(id);
     this.peers.answered(peer, now, now - waiting.at);
+    let done: Done | null = null;
+    if (r.u8() === 1) {
+      const by = r.str();
+      done = { by, reply: Buffer.from(r.rawStr(r.varint()), 'latin1') };
+    }
     const status = r.u8();
-    waiting.take(status, status === DIFFERS ? decodeState(r) : null);
+    waiting.take(status, status === DIFFERS ? decodeState(r) : null, done);
   }
 
   /** The peer's link is gone. */

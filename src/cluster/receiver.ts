@@ -12,8 +12,19 @@ import type { KeyPlace } from '../store/keyspace.ts';
 import { applyRecord, keyOfRecord } from '../store/replica.ts';
 import type { Store } from '../store/store.ts';
 import { encodeState, type KeyState, KeyState as State } from '../types/state.ts';
-import { ACK, OP_COMPARE, OP_HINT, OP_WRITE_AFTER, UNCLEAN_LARGE, UNCLEAN_STATE } from './messages.ts';
+import {
+  ACK,
+  OP_COMPARE,
+  OP_HINT,
+  OP_KIND,
+  OP_REQUEST,
+  OP_WRITE_AFTER,
+  UNCLEAN_LARGE,
+  UNCLEAN_STATE,
+  UNCLEAN_TWICE,
+} from './messages.ts';
 import type { Peer } from './peers.ts';
+import { type Done, type Requests, replyBytes } from './requests.ts';
 
 /** A state of more bytes is not sent along with an ACK. */
 const MAX_UNCLEAN_BYTES = 64 * 1024;
@@ -43,6 +54,7 @@ export interface ReceiverEvents {
 export class Receiver {
   private readonly store: Store;
   private readonly log: Log;
+  private readonly requests: Requests;
   private readonly events: ReceiverEvents;
   private readonly debts = new Map<Peer, Debt>();
   private due: Debt[] = [];
@@ -51,7 +63,8 @@ export class Receiver {
   private readonly head = new ByteWriter(256);
   stats = { frames: 0, writes: 0, compares: 0, unclean: 0, refused: 0 };
 
-  constructor(parts: { store: Store; log: Log; events: ReceiverEvents }) {
+  constructor(parts: { store: Store; log: Log; requests: Requests; events: ReceiverEvents }) {
+    this.requests = parts.requests;
     this.store = parts.store;
     this.log = parts.log;
     this.events = parts.events;
@@ -104,14 +117,19 @@ export class Receiver {
       const kind = r.u8();
       r.varint();
       let place: KeyPlace;
-      if ((kind & ~OP_HINT) === OP_COMPARE) {
+      if ((kind & OP_KIND) === OP_COMPARE) {
         const db = keys.databases[r.u8()];
         const key = r.str();
         r.u53();
         place = { db, key, slot: slotOf(key) };
       } else {
         if (kind & OP_HINT) r.str();
-        if ((kind & ~OP_HINT) === OP_WRITE_AFTER) r.u53();
+        if (kind & OP_REQUEST) {
+          r.pos += 11;
+          const n = r.varint();
+          r.pos += n;
+        }
+        if ((kind & OP_KIND) === OP_WRITE_AFTER) r.u53();
         place = keyOfRecord(keys, buf, r.pos);
         r.pos += 4 + buf.readUInt32LE(r.pos);
       }
@@ -163,7 +181,7 @@ export class Receiver {
       while (!r.done) {
         const kind = r.u8();
         const op = r.varint();
-        if ((kind & ~OP_HINT) === OP_COMPARE) {
+        if ((kind & OP_KIND) === OP_COMPARE) {
           const db = keys.databases[r.u8()];
           const key = r.str();
           const hash = r.u53();
@@ -173,12 +191,14 @@ export class Receiver {
           continue;
         }
         const owner = kind & OP_HINT ? r.str() : null;
-        const before = (kind & ~OP_HINT) === OP_WRITE_AFTER ? r.u53() : -1;
+        const twice = kind & OP_REQUEST ? this.note(d.peer.id, r) : null;
+        const before = (kind & OP_KIND) === OP_WRITE_AFTER ? r.u53() : -1;
         const at = r.pos;
         const stop = at + 4 + buf.readUInt32LE(at);
         this.stats.writes++;
         const unclean = applyRecord(keys, buf, at, stop, before);
         r.pos = stop;
+        if (twice !== null) this.sayTwice(d, ticket, op, keyOfRecord(keys, buf, at), twice);
         if (owner !== null) this.events.hint(owner, keyOfRecord(keys, buf, at));
         if (unclean !== null) this.unclean(d, ticket, op, unclean.key.db.index, unclean.key.key, unclean.before);
       }
@@ -190,6 +210,33 @@ export class Receiver {
       this.due.push(d);
     }
     this.events.wake();
+  }
+
+  /** Remembers the forwarded command that a write came of. Returns who else has run it, if that one's write stands. */
+  private note(by: string, r: ByteReader): Done | null {
+    const tag = r.u32();
+    const id = r.u53();
+    const n = r.varint();
+    const start = r.pos;
+    r.pos += n;
+    const known = this.requests.get(tag, id);
+    // of two that have run it the one with the lower id stands, for everybody
+    if (known !== undefined && known.by < by) return known;
+    if (known === undefined || known.by !== by) this.requests.put(tag, id, { by, reply: replyBytes(r.buf, start, r.pos) });
+    return null;
+  }
+
+  private sayTwice(d: Debt, ticket: number, op: number, key: KeyPlace, done: Done): void {
+    d.unclean++;
+    const { w } = d;
+    w.u53(ticket);
+    w.varint(op);
+    w.u8(UNCLEAN_TWICE);
+    w.u8(key.db.index);
+    w.str(key.key);
+    w.str(done.by);
+    w.varint(done.reply.length);
+    w.bytes(done.reply);
   }
 
   private unclean(d: Debt, ticket: number, op: number, db: number, key: string, state: KeyState): void {

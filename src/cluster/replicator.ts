@@ -13,8 +13,19 @@
 import { type ByteReader, ByteWriter } from '../base/bytes.ts';
 import type { Clock } from '../ports/clock.ts';
 import { decodeState, type KeyState } from '../types/state.ts';
-import { OP_COMPARE, OP_HINT, OP_WRITE, OP_WRITE_AFTER, REPLICATE, UNCLEAN_STATE } from './messages.ts';
+import {
+  OP_COMPARE,
+  OP_HINT,
+  OP_KIND,
+  OP_REQUEST,
+  OP_WRITE,
+  OP_WRITE_AFTER,
+  REPLICATE,
+  UNCLEAN_STATE,
+  UNCLEAN_TWICE,
+} from './messages.ts';
 import type { Peer, Peers } from './peers.ts';
+import type { Done } from './requests.ts';
 
 /** Unacknowledged bytes above which a peer gets no more frames, only hints. */
 export const MAX_UNACKED_BYTES = 32 * 1024 * 1024;
@@ -22,6 +33,16 @@ const SPARE_WRITERS = 64;
 const WRITER_BYTES = 16 * 1024;
 /** seq and ticket. */
 const HEADER_BYTES = 14;
+
+/** The forwarded command that a write came of, and what it replied. */
+export interface RequestName {
+  readonly tag: number;
+  readonly id: number;
+  readonly reply: Buffer;
+}
+
+/** Done tickets whose operations are still known. */
+const RECENT_TICKETS = 512;
 
 /** Peers of which `need` must acknowledge. */
 export interface Quota {
@@ -54,6 +75,7 @@ export class Ticket {
   ops = 0;
   sealed = false;
   done = false;
+  hasRequests = false;
   /** What the owner of the replies knows of the operations. */
   table: unknown = null;
 
@@ -72,6 +94,8 @@ export interface ReplicatorEvents {
    * the state is too large to come along.
    */
   unclean(peer: Peer, ticket: Ticket | null, op: number, db: number, key: string, theirs: KeyState | null): void;
+  /** Another node has run the same forwarded command, and its write stands: this one is to be undone. */
+  twice(ticket: Ticket | null, op: number, db: number, key: string, done: Done): void;
   /** These writes did not reach this owner: [start, end) of a record in buf. */
   missed(owner: string, buf: Buffer, start: number): void;
 }
@@ -80,6 +104,8 @@ export class Replicator {
   /** Tickets that are not done, oldest first. */
   private queue: Ticket[] = [];
   private current: Ticket | null = null;
+  /** Done, and with operations of forwarded commands. */
+  private readonly recent: Ticket[] = [];
   private lastTicket = 0;
   private readonly spare: ByteWriter[] = [];
   private readonly peers: Peers;
@@ -157,7 +183,15 @@ export class Replicator {
    * One record, buf[start, end), for a group.
    * @param before hash of the context that it was made on, negative when the record says so itself
    */
-  write(group: Group, op: number, buf: Buffer, start: number, end: number, before: number): void {
+  write(
+    group: Group,
+    op: number,
+    buf: Buffer,
+    start: number,
+    end: number,
+    before: number,
+    request: RequestName | null = null,
+  ): void {
     const t = this.ticket();
     const { targets, hintFor, absent } = group;
     this.stats.writes++;
@@ -169,9 +203,19 @@ export class Replicator {
         continue;
       }
       const w = this.frameOf(peer, t);
-      w.u8((before < 0 ? OP_WRITE : OP_WRITE_AFTER) | (owner === null ? 0 : OP_HINT));
+      w.u8(
+        (before < 0 ? OP_WRITE : OP_WRITE_AFTER) |
+          (owner === null ? 0 : OP_HINT) |
+          (request === null ? 0 : OP_REQUEST),
+      );
       w.varint(op);
       if (owner !== null) w.str(owner);
+      if (request !== null) {
+        w.u32(request.tag);
+        w.u53(request.id);
+        w.varint(request.reply.length);
+        w.bytes(request.reply);
+      }
       if (before >= 0) w.u53(before);
       const n = end - start;
       w.ensure(n);
@@ -263,10 +307,16 @@ export class Replicator {
     const kind = r.u8();
     const db = r.u8();
     const key = r.str();
-    const theirs = kind === UNCLEAN_STATE ? decodeState(r) : null;
-    this.stats.unclean++;
     const first = this.queue.length > 0 ? this.queue[0].n : n + 1;
     const ticket = n >= first ? (this.queue[n - first] ?? null) : null;
+    if (kind === UNCLEAN_TWICE) {
+      const by = r.str();
+      const reply = Buffer.from(r.rawStr(r.varint()), 'latin1');
+      this.events.twice(ticket ?? this.recent.find((t) => t.n === n) ?? null, op, db, key, { by, reply });
+      return;
+    }
+    const theirs = kind === UNCLEAN_STATE ? decodeState(r) : null;
+    this.stats.unclean++;
     this.events.unclean(peer, ticket !== null && !ticket.done ? ticket : null, op, db, key, theirs);
   }
 
@@ -324,7 +374,7 @@ export class Replicator {
     while (at < pos) {
       const kind = buf[at++];
       varint();
-      const plain = kind & ~OP_HINT;
+      const plain = kind & OP_KIND;
       if (plain === OP_COMPARE) {
         at++;
         const n = varint();
@@ -335,6 +385,11 @@ export class Replicator {
       if (kind & OP_HINT) {
         const n = varint();
         owner = buf.latin1Slice(at, at + n);
+        at += n;
+      }
+      if (kind & OP_REQUEST) {
+        at += 11;
+        const n = varint();
         at += n;
       }
       if (plain === OP_WRITE_AFTER) at += 7;
@@ -354,6 +409,8 @@ export class Replicator {
     }
     if (done === 0) return;
     const finished = this.queue.splice(0, done);
+    for (const t of finished) if (t.hasRequests) this.recent.push(t);
+    if (this.recent.length > 2 * RECENT_TICKETS) this.recent.splice(0, RECENT_TICKETS);
     for (const t of finished) this.events.done(t);
   }
 

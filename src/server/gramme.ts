@@ -572,6 +572,10 @@ export class GrammeServer implements Server, CommandContext {
     this.output.select(client).raw(text);
   }
 
+  replyBytes(client: Client, bytes: Buffer): void {
+    this.output.select(client).raw(bytes.latin1Slice());
+  }
+
   /** The command that a client waits for has failed. */
   failWaiting(client: Client, error: ReplyError): void {
     client.waiting = false;

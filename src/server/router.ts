@@ -18,6 +18,7 @@ import type { Cluster, ClusterServer, Route } from '../cluster/cluster.ts';
 import { FORWARD, FORWARDED } from '../cluster/messages.ts';
 import type { Peer } from '../cluster/peers.ts';
 import type { Group, Ticket } from '../cluster/replicator.ts';
+import { type Done, replyBytes } from '../cluster/requests.ts';
 import type { Command } from '../commands/table.ts';
 import { Argv } from '../resp/argv.ts';
 import { slotOfBytes } from '../ring/slots.ts';
@@ -29,15 +30,26 @@ import type { Hole } from './output.ts';
 import { type Sink, VirtualClient } from './virtual.ts';
 
 /** A command that found no coordinator is tried again for this long, in ms. */
-const PATIENCE_MS = 2000;
+const PATIENCE_MS = 5000;
+/**
+ * A forwarded command is begun within so many ms of being sent, or not at all: the sender knows the receiver's clock. So
+ * nobody who is asked instead can be overtaken by it later.
+ */
+const BEGIN_MS = 400;
 /** Rounds of news and running again after which the client is told to try itself. */
 const MAX_RERUNS = 3;
 const SPARE_CLIENTS = 1024;
+/** A forwarded command is not given up sooner, in ms. */
+const MIN_FORWARD_MS = 250;
 /** Bytes for other nodes that are sent on before the tick is over. */
 const PUSH_BYTES = 16 * 1024;
 
 const RESP3 = 1;
 const NO_READ = 2;
+/** Another node may have run it. */
+const RETRY = 4;
+/** Bytes of a FORWARD frame before its payload: number, deadline. */
+const FORWARD_HEADER = 14;
 
 const CLUSTER_DOWN = Buffer.from('-CLUSTERDOWN No node that holds the key can be reached\r\n', 'latin1');
 const TRY_AGAIN = Buffer.from(
@@ -79,6 +91,9 @@ interface Operation {
   foreign: boolean;
   replaced: boolean;
   reruns: number;
+  tag: number;
+  number: number;
+  undone: boolean;
 }
 
 /** A command that another node runs for us. */
@@ -91,6 +106,9 @@ interface Pending {
   sink: Sink | null;
   at: number;
   began: number;
+  write: boolean;
+  /** Its node is not waited for any longer; another is asked as soon as that one can't begin it any more. */
+  doubtful: boolean;
 }
 
 export class Router implements ClusterServer {
@@ -100,6 +118,8 @@ export class Router implements ClusterServer {
   /** Commands for which nobody can be found at the moment. */
   private homeless: Pending[] = [];
   private lastId = 0;
+  /** Names this process in the names of its commands. */
+  private readonly tag: number;
   private unsent = 0;
   private readonly w = new ByteWriter(16 * 1024);
   private readonly spare: VirtualClient[] = [];
@@ -111,11 +131,12 @@ export class Router implements ClusterServer {
   private before: Map<string, KeyState | null> | null = null;
   private since = 0;
   private reruns = 0;
-  stats = { local: 0, replicaReads: 0, forwarded: 0, served: 0, reruns: 0, freshened: 0, retried: 0, undone: 0 };
+  stats = { local: 0, replicaReads: 0, forwarded: 0, served: 0, reruns: 0, freshened: 0, retried: 0, undone: 0, expired: 0, twice: 0 };
 
   constructor(server: GrammeServer, cluster: Cluster) {
     this.server = server;
     this.cluster = cluster;
+    this.tag = server.random.bytes(4).readUInt32LE(0) || 1;
   }
 
   // ------------------------------------------------------------------ before a command
@@ -132,6 +153,7 @@ export class Router implements ClusterServer {
       this.server.replyNow(client, '-LOADING Gramme is waiting to join its cluster\r\n');
       return false;
     }
+    if (client instanceof VirtualClient && client.tag !== 0 && !this.mayBegin(client)) return false;
     if (cluster.isAlone) return true;
     const fresh = client.fresh;
     client.fresh = false;
@@ -140,6 +162,23 @@ export class Router implements ClusterServer {
     if (positions === null || positions.length === 0) return true;
     if (positions.length === 1) return this.enterOne(client, command, argv, positions[0], fresh);
     return this.enterMany(client, command, argv, positions, fresh);
+  }
+
+  /** Has a forwarded command come in time, and has nobody run it? */
+  private mayBegin(client: VirtualClient): boolean {
+    if (client.deadline > 0 && this.server.clock.monotonic() > client.deadline) {
+      // not begun: the sender asks again
+      this.stats.expired++;
+      const { peer, number } = client;
+      this.recycle(client);
+      if (peer !== null) this.reply(peer, number, NOTHING, 0, 0);
+      return false;
+    }
+    if (!client.retry) return true;
+    const done = this.cluster.requests.get(client.tag, client.number);
+    if (done === undefined) return true;
+    this.server.replyBytes(client, done.reply);
+    return false;
   }
 
   private routeOf(argv: Argv, i: number): Route {
@@ -157,7 +196,8 @@ export class Router implements ClusterServer {
     if (route.coordinator === null && !route.nobody) {
       if (argv.argc > 2 && command.spec.group === 'dynamo' && !this.enterDynamo(client, command, argv, route, fresh))
         return false;
-      if (fresh || this.cluster.repair.tenure[route.partition] === 1) return this.go(command, argv, i);
+      const held = this.cluster.repair.tenure[route.partition] === 1 && !isRetry(client);
+      if (fresh || held) return this.go(command, argv, i);
       this.freshen(client, argv, [i]);
       return false;
     }
@@ -180,9 +220,10 @@ export class Router implements ClusterServer {
   /** The command runs here. */
   private go(command: Command, argv: Argv, i: number): boolean {
     this.stats.local++;
-    if (command.write && dependsOnState(command, argv)) {
+    if (!command.write) return true;
+    this.since = this.server.store.hlc.current() + 1;
+    if (dependsOnState(command, argv)) {
       this.before = new Map();
-      this.since = this.server.store.hlc.current() + 1;
       this.remember(argv, i);
     }
     return true;
@@ -229,11 +270,11 @@ export class Router implements ClusterServer {
     const own = routes.every((r) => r.coordinator === null && !r.nobody);
     const pinned = this.isPinned(client);
     if (own || pinned) {
-      if (fresh || (own && routes.every((r) => tenure[r.partition] === 1))) {
+      if (fresh || (own && !isRetry(client) && routes.every((r) => tenure[r.partition] === 1))) {
         this.stats.local++;
+        this.since = this.server.store.hlc.current() + 1;
         if (command.write && dependsOnState(command, argv)) {
           this.before = new Map();
-          this.since = this.server.store.hlc.current() + 1;
           for (const i of positions) this.remember(argv, i);
         }
         return true;
@@ -277,9 +318,13 @@ export class Router implements ClusterServer {
       places.push(server.store.placeOf(db, key));
     }
     server.suspend(client, argv);
-    const asked = options ?? { r: cluster.options.r, min: cluster.options.readMin(), timeoutMs: 0 };
+    const usual = { r: cluster.options.r, min: cluster.options.readMin(), timeoutMs: 0 };
+    const request = isRetry(client) ? { tag: client.tag, id: client.number } : undefined;
+    const asked = { ...(options ?? usual), request };
     Promise.all(places.map((p) => cluster.reads.read(p, asked))).then(
-      () => {
+      (outcomes) => {
+        const done = outcomes.find((o) => o.done !== null)?.done;
+        if (done && request !== undefined) cluster.requests.put(request.tag, request.id, done);
         client.fresh = true;
         server.retry(client);
       },
@@ -297,9 +342,17 @@ export class Router implements ClusterServer {
       made.slots.length = made.befores.length = 0;
       return;
     }
-    const wrote = cluster.replicate(this.strictGroup);
+    const request =
+      client instanceof VirtualClient && client.tag !== 0 && server.keys.made!.slots.length > 0
+        ? { tag: client.tag, id: client.number, reply: replyBytes(server.output.w.buf, start, end) }
+        : null;
+    const wrote = cluster.replicate(this.strictGroup, request);
     if (wrote >= 0) {
       const ticket = cluster.replicator.ticket();
+      if (request !== null) {
+        ticket.hasRequests = true;
+        cluster.requests.put(request.tag, request.id, { by: cluster.self, reply: request.reply });
+      }
       const again = this.before !== null;
       const table = tableOf(ticket);
       table[wrote] = this.operation(client, command, argv, start, end, again, true, cluster.lastGroup!);
@@ -334,6 +387,9 @@ export class Router implements ClusterServer {
       foreign: this.foreign,
       replaced: false,
       reruns: this.reruns,
+      tag: client instanceof VirtualClient ? client.tag : 0,
+      number: client instanceof VirtualClient ? client.number : 0,
+      undone: false,
     };
   }
 
@@ -407,10 +463,30 @@ export class Router implements ClusterServer {
       const before = op.before?.get(`${dbIndex}:${key}`) ?? null;
       this.server.keys.undo(db, key, place.slot, op.since, before, theirs);
       this.stats.undone++;
+      op.undone = true;
       cluster.replicateOwn();
       this.server.output.wake();
     }
     this.again(op, hole);
+  }
+
+  /** Somebody else has run the same forwarded command: this node's write is undone, and the other one's reply counts. */
+  twice(ticket: Ticket | null, opNumber: number, dbIndex: number, key: string, done: Done): void {
+    const op = ticket === null ? undefined : tableOf(ticket)[opNumber];
+    const db = this.server.keys.databases[dbIndex];
+    if (op === undefined || db === undefined || op.undone) return;
+    op.undone = true;
+    this.stats.twice++;
+    this.cluster.requests.put(op.tag, op.number, done);
+    const { slot } = this.server.store.placeOf(db, key);
+    if (this.server.keys.isResident(db, key, slot)) {
+      this.server.keys.undo(db, key, slot, op.since, op.before?.get(`${dbIndex}:${key}`) ?? null, null);
+      this.cluster.replicateOwn();
+    }
+    if (ticket!.done || op.replaced) return;
+    op.replaced = true;
+    const hole = this.server.output.patch(ticket!, op.client, op.start, op.end);
+    if (hole !== null) this.server.output.fill(hole, done.reply);
   }
 
   /** The reply is not to go out: it rested on less than there is. */
@@ -427,7 +503,12 @@ export class Router implements ClusterServer {
       this.server.output.fill(hole, TRY_AGAIN);
       return;
     }
-    this.runVirtual(op.argv!, op.db, op.client.resp, !op.foreign, this.filler(hole), op.reruns + 1, op.foreign);
+    const client = this.virtual(op.db, op.client.resp, !op.foreign);
+    client.sink = this.filler(hole);
+    client.noReplica = op.foreign;
+    client.tag = op.tag;
+    client.number = op.number;
+    this.run(client, op.argv!, op.reruns + 1);
   }
 
   private filler(hole: Hole): Sink {
@@ -443,27 +524,21 @@ export class Router implements ClusterServer {
   }
 
   private finished(client: VirtualClient, buf: Buffer, start: number, end: number): void {
-    const { peer, sink } = client;
-    if (peer !== null) this.reply(peer, client.number, buf, start, end);
+    const { peer, sink, number } = client;
+    this.recycle(client);
+    if (peer !== null) this.reply(peer, number, buf, start, end);
     else sink?.(buf, start, end);
+  }
+
+  private recycle(client: VirtualClient): void {
     if (this.spare.length < SPARE_CLIENTS) this.spare.push(client);
   }
 
-  private runVirtual(
-    argv: Argv,
-    db: number,
-    resp: 2 | 3,
-    pinned: boolean,
-    sink: Sink,
-    reruns = 0,
-    noReplica = false,
-  ): void {
-    const client = this.virtual(db, resp, pinned);
-    client.sink = sink;
-    client.noReplica = noReplica;
+  private run(client: VirtualClient, argv: Argv, reruns: number): void {
+    const before = this.reruns;
     this.reruns = reruns;
     this.server.executeFor(client, argv);
-    this.reruns = 0;
+    this.reruns = before;
   }
 
   // ------------------------------------------------------------------ forwarding
@@ -477,7 +552,9 @@ export class Router implements ClusterServer {
     const { w } = this;
     w.reset();
     w.u53(++this.lastId);
+    w.u53(0);
     w.u8((client.resp === 3 ? RESP3 : 0) | (client.noReplica ? NO_READ : 0));
+    w.u32(this.tag);
     w.varint(client.db);
     w.varint(argv.argc);
     for (let i = 0; i < argv.argc; i++) {
@@ -489,14 +566,38 @@ export class Router implements ClusterServer {
       w.pos += n;
     }
     const now = this.server.clock.monotonic();
-    const p: Pending = { id: this.lastId, peer: null, payload: Buffer.from(w.buf.subarray(7, w.pos)), hole, sink, at: now, began: now };
+    const p: Pending = {
+      id: this.lastId,
+      peer: null,
+      payload: Buffer.from(w.buf.subarray(FORWARD_HEADER, w.pos)),
+      hole,
+      sink,
+      at: now,
+      began: now,
+      write: this.server.table.find(argv)?.write ?? true,
+      doubtful: false,
+    };
     const peer = route.coordinator;
-    if (peer === null || !peer.link?.send(FORWARD, w.buf, 0, w.pos)) {
-      this.place(p, route);
-      return;
-    }
-    this.sent(p, peer);
-    this.push(w.pos);
+    if (peer === null || !this.transmit(p, peer)) this.place(p, route);
+  }
+
+  /** Puts the frame that is in `w` on its way. */
+  private transmit(p: Pending, peer: Peer): boolean {
+    const { w } = this;
+    const now = this.server.clock.monotonic();
+    const end = w.pos;
+    w.pos = 7;
+    w.u53(Math.floor(peer.clockAt(now) + BEGIN_MS));
+    w.pos = end;
+    if (!peer.isWell || !peer.link!.send(FORWARD, w.buf, 0, end)) return false;
+    this.stats.forwarded++;
+    p.peer = peer;
+    p.at = now;
+    p.doubtful = false;
+    this.pending.set(p.id, p);
+    this.server.output.wake();
+    this.push(end);
+    return true;
   }
 
   /**
@@ -517,35 +618,29 @@ export class Router implements ClusterServer {
     this.cluster.flushLinks();
   }
 
-  private sent(p: Pending, peer: Peer): void {
-    this.stats.forwarded++;
-    p.peer = peer;
-    p.at = this.server.clock.monotonic();
-    this.pending.set(p.id, p);
-    this.server.output.wake();
-  }
-
   /** Sends a command to whoever coordinates, or runs it here when that is us. */
   private place(p: Pending, route: Route): void {
+    const peer = route.coordinator;
     if (route.nobody) {
       this.homeless.push(p);
       return;
     }
-    const peer = route.coordinator;
     if (peer === null) {
-      const { argv, db, resp } = decodeForward(p.payload, 0, p.payload.length, new Argv());
-      this.runVirtual(argv, db, resp, true, this.sinkOf(p));
+      const { argv, db, resp, flags } = decodeForward(p.payload, 0, p.payload.length, new Argv());
+      const client = this.virtual(db, resp, true);
+      client.sink = this.sinkOf(p);
+      client.tag = this.tag;
+      client.number = p.id;
+      client.retry = (flags & RETRY) !== 0;
+      this.run(client, argv, 0);
       return;
     }
     const { w } = this;
     w.reset();
     w.u53(p.id);
+    w.u53(0);
     w.bytes(p.payload);
-    if (!peer.link?.send(FORWARD, w.buf, 0, w.pos)) {
-      this.homeless.push(p);
-      return;
-    }
-    this.sent(p, peer);
+    if (!this.transmit(p, peer)) this.homeless.push(p);
   }
 
   private sinkOf(p: Pending): Sink {
@@ -566,13 +661,18 @@ export class Router implements ClusterServer {
 
   /** A command from another node. */
   forward(peer: Peer, buf: Buffer, start: number, end: number): void {
-    const id = new ByteReader(buf, start, end).u53();
-    const { argv, db, resp } = decodeForward(buf, start + 7, end, this.incoming);
+    const r = new ByteReader(buf, start, end);
+    const id = r.u53();
+    const deadline = r.u53();
+    const { argv, db, resp, flags, tag } = decodeForward(buf, start + FORWARD_HEADER, end, this.incoming);
     this.stats.served++;
     this.server.beginTick();
     const client = this.virtual(db, resp, true);
     client.peer = peer;
     client.number = id;
+    client.tag = tag;
+    client.retry = (flags & RETRY) !== 0;
+    client.deadline = deadline;
     this.server.executeFor(client, argv);
     this.pushIfLarge();
   }
@@ -598,6 +698,11 @@ export class Router implements ClusterServer {
     if (p === undefined || p.peer !== peer) return;
     this.pending.delete(id);
     this.cluster.peers.answered(peer, now, null);
+    if (end - start === 7) {
+      // it came too late to be begun
+      this.retryElsewhere(p, false);
+      return;
+    }
     this.settle(p, buf, start + 7, end);
   }
 
@@ -609,36 +714,56 @@ export class Router implements ClusterServer {
 
   lost(peer: Peer): void {
     const again: Pending[] = [];
-    for (const p of this.pending.values()) if (p.peer === peer) again.push(p);
+    const now = this.server.clock.monotonic();
+    for (const p of this.pending.values()) {
+      if (p.peer !== peer) continue;
+      if (!p.write || peer.isGone || now - p.at > BEGIN_MS) again.push(p);
+      else p.doubtful = true;
+    }
     for (const p of again) {
       this.pending.delete(p.id);
-      this.retryElsewhere(p);
+      this.retryElsewhere(p, true);
     }
   }
 
-  private retryElsewhere(p: Pending): void {
+  /** @param begun it may have been run where it was */
+  private retryElsewhere(p: Pending, begun: boolean): void {
     this.stats.retried++;
     p.peer = null;
-    const route = this.firstRoute(decodeForward(p.payload, 0, p.payload.length, new Argv()).argv);
-    if (this.server.clock.monotonic() - p.began > PATIENCE_MS) this.settle(p, CLUSTER_DOWN, 0, CLUSTER_DOWN.length);
-    else this.place(p, route);
+    if (begun && p.write) p.payload[0] |= RETRY;
+    if (this.server.clock.monotonic() - p.began > PATIENCE_MS) {
+      this.settle(p, CLUSTER_DOWN, 0, CLUSTER_DOWN.length);
+      return;
+    }
+    this.place(p, this.firstRoute(decodeForward(p.payload, 0, p.payload.length, new Argv()).argv));
   }
 
   routesChanged(): void {
     const { homeless } = this;
     if (homeless.length === 0) return;
     this.homeless = [];
-    for (const p of homeless) this.retryElsewhere(p);
+    for (const p of homeless) this.retryElsewhere(p, false);
   }
 
   sweep(now: number): void {
     this.server.output.drainLate();
+    const again: Pending[] = [];
+    let looked = false;
     for (const p of this.pending.values()) {
+      if (p.doubtful) {
+        if (now - p.at > BEGIN_MS) again.push(p);
+        continue;
+      }
+      if (looked) continue;
       const peer = p.peer!;
-      if (now - p.at <= Math.max(250, this.cluster.peers.timeoutMs(peer))) break;
-      // one opinion a sweep; when it turns to suspicion, `lost` sends them all elsewhere
-      this.cluster.peers.timedOut(peer, now, p.at);
-      break;
+      looked = true;
+      // one opinion a sweep; when it turns to suspicion, `lost` sees to all that the peer has
+      if (now - p.at > Math.max(MIN_FORWARD_MS, this.cluster.peers.timeoutMs(peer)))
+        this.cluster.peers.timedOut(peer, now, p.at);
+    }
+    for (const p of again) {
+      this.pending.delete(p.id);
+      this.retryElsewhere(p, true);
     }
     if (this.homeless.length > 0) this.routesChanged();
     const late = this.homeless.filter((p) => now - p.began > PATIENCE_MS);
@@ -703,13 +828,24 @@ export class Router implements ClusterServer {
 }
 
 const ONE = [0];
+const NOTHING = Buffer.alloc(0);
 /** These look at this node and not at the cluster. */
 const LOCAL = /^(dynamo|debug|command|memory\|doctor|cluster)\|/;
 
+function isRetry(client: Client): client is VirtualClient {
+  return client instanceof VirtualClient && client.retry;
+}
+
 /** Reads a FORWARD frame behind its number. The arguments stay where they are. */
-function decodeForward(buf: Buffer, start: number, end: number, argv: Argv): { argv: Argv; db: number; resp: 2 | 3 } {
+function decodeForward(
+  buf: Buffer,
+  start: number,
+  end: number,
+  argv: Argv,
+): { argv: Argv; db: number; resp: 2 | 3; flags: number; tag: number } {
   const r = new ByteReader(buf, start, end);
   const flags = r.u8();
+  const tag = r.u32();
   const db = r.varint();
   const argc = r.varint();
   argv.reserve(argc);
@@ -722,7 +858,7 @@ function decodeForward(buf: Buffer, start: number, end: number, argv: Argv): { a
     argv.offsets[2 * i + 1] = r.pos;
   }
   if (r.pos > end || db > 1000) throw new TruncatedError();
-  return { argv, db, resp: flags & RESP3 ? 3 : 2 };
+  return { argv, db, resp: flags & RESP3 ? 3 : 2, flags, tag };
 }
 
 function tableOf(ticket: Ticket): Operation[] {

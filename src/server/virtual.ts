@@ -47,6 +47,12 @@ export class VirtualClient extends Client {
   peer: Peer | null = null;
   number = 0;
   sink: Sink | null = null;
+  /** The command's name in the cluster: the process that its client is connected to, and `number` there; 0 for none. */
+  tag = 0;
+  /** It may have been run before. */
+  retry = false;
+  /** Ms of this node's monotonic clock after which it must not be begun any more; 0 for none. */
+  deadline = 0;
 
   constructor(finish: Finish) {
     const wire = new SinkConnection(finish);
@@ -60,6 +66,10 @@ export class VirtualClient extends Client {
     this.pinned = pinned;
     this.peer = null;
     this.sink = null;
+    this.tag = 0;
+    this.number = 0;
+    this.retry = false;
+    this.deadline = 0;
     this.queue = null;
     this.ripe = false;
     this.holes = 0;

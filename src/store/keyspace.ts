@@ -618,9 +618,10 @@ export class Keyspace {
 
   /**
    * Undoes what this node wrote to a key since `since`, by an event: what it added goes, and what it removed comes back,
-   * as far as `theirs` had not lost it too.
+   * as far as `theirs` had not lost it too. Without `theirs` another node has run the same command: what that took away
+   * it took away as well, and only this node's own sums come back.
    */
-  undo(db: Database, key: string, slot: number, since: number, before: KeyState | null, theirs: KeyState): void {
+  undo(db: Database, key: string, slot: number, since: number, before: KeyState | null, theirs: KeyState | null): void {
     const o = this.ensure(db, key, slot);
     const s = o.toState();
     const removes: EntryRef[] = [];
@@ -629,7 +630,9 @@ export class Keyspace {
     const adds: Addition[] = [];
     for (const e of before?.entries() ?? []) {
       if (s.find(e.field, e.actor, e.hlc) !== null) continue;
-      if (theirs.context.has(e.actor, e.hlc) && theirs.find(e.field, e.actor, e.hlc) === null) continue;
+      if (theirs === null) {
+        if (e.field.charAt(0) !== INCREMENT || e.actor !== this.actor) continue;
+      } else if (theirs.context.has(e.actor, e.hlc) && theirs.find(e.field, e.actor, e.hlc) === null) continue;
       adds.push({ field: e.field, data: e.data, num: e.num, aux: e.aux });
     }
     this.commit(db, o, { removes, adds });

@@ -27,12 +27,20 @@ export class ToolConnection {
     socket.on('close', () => lost());
   }
 
-  static open(host: string, port: number, password: string | undefined): Promise<ToolConnection> {
+  /** @param timeoutMs 0 for as long as it takes */
+  static open(host: string, port: number, password: string | undefined, timeoutMs = 0): Promise<ToolConnection> {
     return new Promise((resolve, reject) => {
       const socket = net.connect({ host, port });
-      socket.once('error', (error) => reject(new Error(`can't connect to ${host}:${port}: ${error.message}`)));
+      const failed = (why: string) => reject(new Error(`can't connect to ${host}:${port}: ${why}`));
+      socket.setTimeout(timeoutMs, () => {
+        failed('no answer in time');
+        socket.destroy();
+      });
+      socket.once('error', (error: NodeJS.ErrnoException) => failed(error.message || String(error.code)));
       socket.once('connect', () => {
         socket.removeAllListeners('error');
+        socket.setTimeout(0);
+        socket.removeAllListeners('timeout');
         const connection = new ToolConnection(socket);
         if (password === undefined) resolve(connection);
         else connection.call('AUTH', password).then(() => resolve(connection), reject);
@@ -47,6 +55,16 @@ export class ToolConnection {
       const parts = args.map((a) => `$${Buffer.byteLength(a)}\r\n${a}\r\n`);
       this.socket.write(`*${args.length}\r\n${parts.join('')}`);
     });
+  }
+
+  /** As `call`, but rejects when there is no answer in time; the connection is of no use any more then. */
+  async ask(timeoutMs: number, ...args: string[]): Promise<Reply> {
+    const timer = setTimeout(() => this.socket.destroy(new Error('no answer in time')), timeoutMs);
+    try {
+      return await this.call(...args);
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   close(): void {

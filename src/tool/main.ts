@@ -1,90 +1,15 @@
 /**
- * The operator's tool: what `bin/gramme` runs. Exit codes: 0 done, 1 failed, 2 misused.
+ * The operator's tool: what `bin/gramme` runs. Exit codes: 0 done, 1 failed, 2 misused; `status --check` also gives 1
+ * when not all is well.
  */
 import { Command, CommanderError } from 'commander';
 import { VERSION } from '../server/version.ts';
-import { type Reply, ToolConnection } from './connection.ts';
+import { type BenchOptions, bench } from './bench.ts';
+import { type LocalOptions, local } from './local.ts';
+import { commit, explain, leave, plan, repair, type WaitOptions } from './plan.ts';
 import { restore } from './restore.ts';
-
-interface Target {
-  host: string;
-  port: string;
-  password?: string;
-  json?: boolean;
-}
-
-const TARGET_OPTIONS: [string, string, string?][] = [
-  ['-h, --host <host>', "the node's address", '127.0.0.1'],
-  ['-p, --port <port>', "the node's client port", '6379'],
-  ['-a, --password <password>', 'password of the default user (or GRAMME_PASSWORD)'],
-  ['--json', 'print JSON for scripts'],
-];
-
-async function withNode<T>(target: Target, work: (node: ToolConnection) => Promise<T>): Promise<T> {
-  const node = await ToolConnection.open(
-    target.host,
-    Number(target.port),
-    target.password ?? process.env.GRAMME_PASSWORD,
-  );
-  try {
-    return await work(node);
-  } finally {
-    node.close();
-  }
-}
-
-/** Flat name, value, name, value ... to an object. */
-function pairs(reply: Reply): Record<string, Reply> {
-  const list = reply as Reply[];
-  const out: Record<string, Reply> = {};
-  for (let i = 0; i + 1 < list.length; i += 2) out[String(list[i])] = list[i + 1];
-  return out;
-}
-
-function infoFields(text: string): Record<string, string> {
-  const fields: Record<string, string> = {};
-  for (const line of text.split('\r\n')) {
-    const colon = line.indexOf(':');
-    if (colon > 0 && !line.startsWith('#')) fields[line.slice(0, colon)] = line.slice(colon + 1);
-  }
-  return fields;
-}
-
-function print(target: Target, fields: Record<string, unknown>): void {
-  if (target.json) {
-    process.stdout.write(`${JSON.stringify(fields, null, 2)}\n`);
-    return;
-  }
-  const width = Math.max(...Object.keys(fields).map((name) => name.length));
-  for (const [name, value] of Object.entries(fields)) process.stdout.write(`${name.padEnd(width)}  ${String(value)}\n`);
-}
-
-async function status(target: Target): Promise<void> {
-  await withNode(target, async (node) => {
-    const info = infoFields(String(await node.call('INFO', 'everything')));
-    const ring = pairs(await node.call('DYNAMO', 'RING'));
-    const nodes = (ring.nodes as Reply[]).map(pairs);
-    const seconds = Number(info.uptime_in_seconds);
-    print(target, {
-      node: `${target.host}:${target.port}`,
-      id: nodes[0]?.id,
-      version: info.gramme_version,
-      'up for': `${seconds} s`,
-      nodes: nodes.length,
-      partitions: ring.partitions,
-      keys: await node.call('DBSIZE'),
-      clients: info.connected_clients,
-      memory: info.used_memory_human,
-      'commands per second': info.instantaneous_ops_per_sec,
-      'journal backlog': `${info.journal_backlog_bytes ?? 0} bytes`,
-      'hints waiting': ((await node.call('DYNAMO', 'HINTS')) as Reply[]).length,
-    });
-  });
-}
-
-async function explain(key: string, target: Target): Promise<void> {
-  await withNode(target, async (node) => print(target, pairs(await node.call('DYNAMO', 'EXPLAIN', key))));
-}
+import { status } from './status.ts';
+import { print, TARGET_OPTIONS, type Target, withNode } from './target.ts';
 
 async function backup(directory: string, target: Target): Promise<void> {
   await withNode(target, async (node) => {
@@ -95,6 +20,7 @@ async function backup(directory: string, target: Target): Promise<void> {
 }
 
 export async function main(argv: string[]): Promise<number> {
+  let code = 0;
   const program = new Command('gramme')
     .description('Looks after Gramme servers.')
     .version(VERSION, '-v, --version')
@@ -106,13 +32,58 @@ export async function main(argv: string[]): Promise<number> {
     for (const [flags, text, initial] of TARGET_OPTIONS) command.option(flags, text, initial);
     return command;
   };
-  onNode('status', 'tell how a node is').action((target: Target) => status(target));
-  onNode('explain', 'tell where a key lives and what is known of it')
+  const waiting = (command: Command) =>
+    command
+      .option('--no-wait', "don't wait until every partition is where it belongs")
+      .option('--timeout <seconds>', 'give up waiting after this long; the transfer goes on');
+  onNode('status', 'tell how the cluster is, as each of its nodes sees it')
+    .option('--check', 'exit with 1 unless all is well')
+    .action(async (target: Target & { check?: boolean }) => {
+      const ok = await status(target);
+      if (target.check && !ok) code = 1;
+    });
+  onNode('explain', 'tell where a key lives and which node holds what of it')
     .argument('<key>')
     .action((key: string, target: Target) => explain(key, target));
+  onNode('plan', 'show what would move if everybody who is known became, or stayed, a member')
+    .option('--remove <id...>', 'leave out these nodes, which are lost for good')
+    .action((target: Target & { remove?: string[] }) => plan(target));
+  waiting(onNode('commit', 'do what was planned on this node')).action((target: Target & WaitOptions) =>
+    commit(target),
+  );
+  waiting(onNode('leave', 'have this node hand over what it holds, and leave the cluster')).action(
+    (target: Target & WaitOptions) => leave(target),
+  );
+  onNode('repair', 'compare with the other replicas now, and repair what differs')
+    .argument('[partition]')
+    .action((partition: string | undefined, target: Target) => repair(partition, target));
+  onNode('bench', 'put some load on a node or a cluster')
+    .option('--seconds <n>', 'how long', '5')
+    .option('--clients <n>', 'requests under way at once', '50')
+    .option('--keys <n>', 'different keys', '100000')
+    .option('--size <bytes>', 'bytes of a value', '100')
+    .option('--reads <percent>', 'share of reads', '50')
+    .action((options: BenchOptions) => bench(options));
   onNode('backup', "write a consistent copy of a running node's data into an empty directory on its machine")
     .argument('<directory>')
     .action((directory: string, target: Target) => backup(directory, target));
+  program
+    .command('local')
+    .description('run a cluster on this machine, for as long as this command runs')
+    .argument('<nodes>', 'how many')
+    .argument('[directives...]', "directives for every server, after '--'")
+    .option('-p, --port <port>', "the first node's client port; the others follow, the bus is 10000 above", '7001')
+    .requiredOption('--dir <directory>', 'where the nodes keep their data, logs and secret')
+    .option('--n <n>', 'nodes that hold each key')
+    .option('--r <r>', 'nodes that answer a read')
+    .option('--w <w>', 'nodes that hold a write before it is acknowledged')
+    .option('--partitions <q>', 'partitions of the ring')
+    .option('-a, --password <password>', 'password of the default user')
+    .option('--json', 'tell about the nodes as JSON')
+    .helpOption('--help', 'show this help')
+    .action(async (nodes: string, directives: string[], options: LocalOptions) => {
+      code = await local(nodes, directives, options);
+    });
   program
     .command('restore')
     .description('put a backup into the data directory of a server that is not running')
@@ -125,7 +96,7 @@ export async function main(argv: string[]): Promise<number> {
   }
   try {
     await program.parseAsync(argv, { from: 'user' });
-    return 0;
+    return code;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     process.stderr.write(`gramme: ${error instanceof Error ? error.message : String(error)}\n`);
