@@ -227,7 +227,10 @@ export class Cluster {
     bus.onUp = (link) => this.linkUp(link);
     bus.onDown = (link) => this.linkDown(link);
     bus.onFrame = (link, kind, buf, start, end) => this.frame(link, kind, buf, start, end);
-    bus.onRefused = (address) => this.refused(address);
+    // only a refusal by the machine itself says that the process is gone
+    bus.onRefused = (address, why) => {
+      if (/refused$|ECONNREFUSED/.test(why)) this.refused(address);
+    };
     peers.onChange = (peer, was) => this.peerChanged(peer, was);
     peers.onSweep = (now) => this.sweep(now);
     peers.onStall = (ms) => {

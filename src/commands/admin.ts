@@ -23,7 +23,7 @@ const GENPASS_BITS = new ReplyError(
   'ERR ACL GENPASS argument must be the number of bits for the output password, a positive number up to 4096',
 );
 
-export function notAllowed(command: string): ReplyError {
+function notAllowed(command: string): ReplyError {
   const option = `enable-${command.toLowerCase()}-command`;
   return new ReplyError(
     `ERR ${command} command not allowed. If the ${option} option is set to "local", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.`,

@@ -26,7 +26,8 @@ function set(c: CommandContext): void {
 }
 
 function resetstat(c: CommandContext): void {
-  const { stats, table, keys } = c.server;
+  const { stats, table, keys, sla } = c.server;
+  sla.reset();
   stats.reset(table.all.map((command) => command.stat));
   keys.stats.hits = keys.stats.misses = keys.stats.expired = keys.stats.events = 0;
   keys.stats.siblings.fill(0);

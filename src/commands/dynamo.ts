@@ -9,7 +9,7 @@ import type { ReplyWriter } from '../resp/reply.ts';
 import type { Seen } from '../store/keyspace.ts';
 import type { StoredKey } from '../store/object.ts';
 import { sumText } from '../types/increment.ts';
-import { INCREMENT, NONE, RECORD, STRING } from '../types/kinds.ts';
+import { DEADLINE, INCREMENT, NONE, RECORD, STRING } from '../types/kinds.ts';
 import { liveSiblings } from '../types/register.ts';
 import { deadlineArgument, integer } from './args.ts';
 import type { CommandContext, CommandSpec, KeySpec } from './command.ts';
@@ -41,8 +41,19 @@ function token(c: CommandContext, o: StoredKey | null, key: string): string {
   return c.server.store.tokens.issue(c.db.index, key, contentsOf(o));
 }
 
+/** Names of the fields that are there, of a type that has fields. */
+function liveFields(o: StoredKey): string[] {
+  const names = new Set<string>();
+  for (const e of o.toState().entries()) {
+    const kind = e.field.charAt(0);
+    if (kind !== RECORD && kind !== DEADLINE) names.add(e.field.slice(1));
+  }
+  return [...names].sort();
+}
+
 /** Values of all live siblings, latest first; a counter's or a chunked string's shown value stands for its base. */
 function siblingValues(o: StoredKey, now: number): string[] {
+  if (o.type !== STRING) return liveFields(o);
   if (o.state === null) return [o.text()];
   const values = liveSiblings(o.state, now).map((e) => e.data);
   const composed = o.bytes !== null || [...o.state.fields.keys()].some((f) => f.charAt(0) === INCREMENT);

@@ -434,6 +434,8 @@ function dynamoSection({ server }: CommandContext): Fields {
     ['integrity_check', store.integrity ?? 'running'],
     ['replayed_events', store.replayed.events],
     ['sla_ms', config.num('sla-ms')],
+    ['sla_requests', server.sla.requests],
+    ['sla_attained', server.sla.attained().toFixed(3)],
   );
   return fields;
 }

@@ -15,13 +15,16 @@ import { positionOf } from '../ring/position.ts';
 import type { Server } from '../server/server.ts';
 import type { KeyPlace } from '../store/keyspace.ts';
 import { TYPE_NAMES } from '../types/kinds.ts';
-import { isAllowed, notAllowed } from './admin.ts';
+import { isAllowed } from './admin.ts';
 import { partitionArgument } from './args.ts';
 import { clusterSize, knownNodes, placeOf } from './cluster.ts';
 import type { CommandContext, CommandSpec } from './command.ts';
 
 const ALONE = new ReplyError(
   'ERR this node is alone: start it with cluster-port, cluster-seeds or cluster-auto-join for it to have peers',
+);
+const LINKS_GUARDED = new ReplyError(
+  'ERR DYNAMO LINKS is for tests: it needs enable-debug-command yes (or local) in the configuration file',
 );
 const NOTHING_PLANNED = new ReplyError('ERR nothing is planned: DYNAMO PLAN shows what would change');
 /** Nodes of the preference list that EXPLAIN shows and asks. */
@@ -273,7 +276,7 @@ function repair(c: CommandContext): void {
 
 function links(c: CommandContext): void {
   const { argv, server } = c;
-  if (!isAllowed(c, 'enable-debug-command')) throw notAllowed('DEBUG');
+  if (!isAllowed(c, 'enable-debug-command')) throw LINKS_GUARDED;
   const cluster = peersOf(c);
   const cut = argv.is(2, 'CUT');
   if (!cut && !argv.is(2, 'HEAL')) throw SYNTAX_ERROR;

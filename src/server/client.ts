@@ -59,6 +59,8 @@ export class Client {
   bytesIn = 0;
   bytesOut = 0;
   commands = 0;
+  /** When it began to wait, on the monotonic clock; 0 when it does not. */
+  waitingAt = 0;
   /** The arguments of a waiting command, copied. */
   waitingArgv: Argv | null = null;
   /** The other end will send nothing more; close once the waiting command has replied. */

@@ -26,6 +26,7 @@ import { formatMonitorLine } from './monitor.ts';
 import { Output } from './output.ts';
 import type { Router } from './router.ts';
 import type { Server } from './server.ts';
+import { Sla } from './sla.ts';
 import { Stats } from './stats.ts';
 
 const CRON_MS = 100;
@@ -81,6 +82,7 @@ export class GrammeServer implements Server, CommandContext {
 
   private readonly transport: Transport;
   readonly output: Output;
+  readonly sla: Sla;
   /** Set in a cluster. */
   router: Router | null = null;
   private readonly parsed = new Argv(1024);
@@ -112,12 +114,17 @@ export class GrammeServer implements Server, CommandContext {
     this.log = parts.log;
     this.onStopped = parts.onStopped;
     this.stats = new Stats(parts.clock, parts.config);
+    this.sla = new Sla(
+      () => parts.clock.monotonic(),
+      () => this.stats.commands,
+    );
     this.followConfig();
     this.runId = parts.random.bytes(20).toString('hex');
     this.nodeId = parts.store.identity.nodeId;
     this.startedMs = parts.clock.now();
     this.now = this.startedMs;
     this.output = new Output((run) => parts.timers.endOfTick(run));
+    this.output.sla = this.sla;
     this.output.batchToAwait = () => this.store.journal.tickEnd();
     this.output.onWritten = (_, bytes) => {
       this.stats.netOut += bytes;
@@ -520,6 +527,7 @@ export class GrammeServer implements Server, CommandContext {
   /** Stops serving a client until `resume`; what it sends meanwhile is kept. */
   suspend(client: Client, argv: Argv): void {
     client.waiting = true;
+    if (client.waitingAt === 0) client.waitingAt = this.sla.now();
     client.waitingArgv = argv.copy();
   }
 
@@ -538,6 +546,10 @@ export class GrammeServer implements Server, CommandContext {
 
   private goOn(client: Client): void {
     if (client.closed) return;
+    if (client.waitingAt > 0) {
+      this.sla.filled(client.waitingAt);
+      client.waitingAt = 0;
+    }
     if (client.paused && client.connection.pending() <= OUTPUT_PAUSE_BYTES) {
       client.paused = false;
       if (!this.throttled) client.connection.resume();
@@ -722,6 +734,9 @@ export class GrammeServer implements Server, CommandContext {
       apply();
       config.onChange(name, apply);
     };
+    follow('sla-ms', () => {
+      this.sla.limitMs = config.num('sla-ms');
+    });
     follow('max-siblings', () => {
       this.keys.maxSiblings = config.num('max-siblings');
     });

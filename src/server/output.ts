@@ -13,11 +13,14 @@ import { REPLY_FLUSH_BYTES } from '../base/limits.ts';
 import type { Ticket } from '../cluster/replicator.ts';
 import { ReplyWriter } from '../resp/reply.ts';
 import type { Client } from './client.ts';
+import type { Sla } from './sla.ts';
 
 /** A reply that is not there yet. */
 export class Hole {
   readonly client: Client;
   bytes: Buffer | null = null;
+  /** When it was made. */
+  at = 0;
 
   constructor(client: Client) {
     this.client = client;
@@ -40,6 +43,9 @@ interface Held {
   ticket: Ticket | null;
   patches: Patch[] | null;
   closing: Client[];
+  /** When the tick began, and how many commands it ran. */
+  at: number;
+  commands: number;
 }
 
 const BUFFER_BYTES = 256 * 1024;
@@ -57,6 +63,8 @@ export class Output {
   ticketToAwait: (() => Ticket | null) | null = null;
   /** Called before a tick's output is sealed. */
   onTickEnd: (() => void) | null = null;
+  /** Counts who was answered in time. */
+  sla: Sla | null = null;
   /** Called when a round of writes is over. */
   onSent: (() => void) | null = null;
 
@@ -87,10 +95,7 @@ export class Output {
       this.current = client;
     }
     this.w.resp3 = client.resp === 3;
-    if (!this.scheduled) {
-      this.scheduled = true;
-      this.schedule(this.tickEnd);
-    }
+    if (!this.scheduled) this.wake();
     return this.w;
   }
 
@@ -103,6 +108,7 @@ export class Output {
   /** The client's next reply comes later, by `fill`. */
   hole(client: Client): Hole {
     const hole = new Hole(client);
+    if (this.sla !== null) hole.at = this.sla.now();
     client.holes++;
     this.clients.push(client);
     this.starts.push(this.w.pos);
@@ -130,6 +136,7 @@ export class Output {
   wake(): void {
     if (this.scheduled) return;
     this.scheduled = true;
+    this.sla?.begin();
     this.schedule(this.tickEnd);
   }
 
@@ -141,8 +148,11 @@ export class Output {
     this.current = null;
     const end = this.w.pos;
     const closing = clients.filter((c) => c.closing);
+    const at = this.sla?.at ?? 0;
+    const commands = this.sla?.take() ?? 0;
     if (batch > 0 || ticket !== null || this.held.length > 0) {
-      this.held.push({ buf: this.w.buf, end, clients, starts, holes, batch, ticket, patches: null, closing });
+      const buf = this.w.buf;
+      this.held.push({ buf, end, clients, starts, holes, batch, ticket, patches: null, closing, at, commands });
       this.clients = [];
       this.starts = [];
       this.holes = [];
@@ -150,6 +160,7 @@ export class Output {
       return;
     }
     const free = this.send({ buf: this.w.buf, end, clients, starts, holes, patches: null, closing });
+    this.sla?.sent(commands, at);
     clients.length = 0;
     starts.length = 0;
     holes.length = 0;
@@ -177,6 +188,7 @@ export class Output {
       this.held.shift();
       any = true;
       const free = this.send(h);
+      this.sla?.sent(h.commands, h.at);
       if (free && h.buf.length === BUFFER_BYTES && this.spare.length < 8) this.spare.push(h.buf);
     }
     if (any) this.wake();
@@ -323,6 +335,7 @@ export class Output {
 
   /** The reply is here; the bytes must not change any more. */
   fill(hole: Hole, bytes: Buffer): void {
+    if (hole.at > 0) this.sla?.filled(hole.at);
     if (hole.bytes !== null) return;
     hole.client.holes--;
     hole.bytes = bytes;

@@ -320,7 +320,8 @@ export class Router implements ClusterServer {
     server.suspend(client, argv);
     const usual = { r: cluster.options.r, min: cluster.options.readMin(), timeoutMs: 0 };
     const request = isRetry(client) ? { tag: client.tag, id: client.number } : undefined;
-    const asked = { ...(options ?? usual), request };
+    // whoever has run it may have told nobody else yet: all homes are asked
+    const asked = request === undefined ? (options ?? usual) : { ...usual, r: cluster.options.n, request };
     Promise.all(places.map((p) => cluster.reads.read(p, asked))).then(
       (outcomes) => {
         const done = outcomes.find((o) => o.done !== null)?.done;
@@ -477,6 +478,7 @@ export class Router implements ClusterServer {
     if (op === undefined || db === undefined || op.undone) return;
     op.undone = true;
     this.stats.twice++;
+    this.server.log.debug({ id: op.number, key, by: done.by.slice(0, 8) }, 'a command was run twice: this one is undone');
     this.cluster.requests.put(op.tag, op.number, done);
     const { slot } = this.server.store.placeOf(db, key);
     if (this.server.keys.isResident(db, key, slot)) {
@@ -729,6 +731,7 @@ export class Router implements ClusterServer {
   /** @param begun it may have been run where it was */
   private retryElsewhere(p: Pending, begun: boolean): void {
     this.stats.retried++;
+    this.server.log.debug({ id: p.id, begun, peer: p.peer?.id.slice(0, 8) }, 'a forwarded command is sent elsewhere');
     p.peer = null;
     if (begun && p.write) p.payload[0] |= RETRY;
     if (this.server.clock.monotonic() - p.began > PATIENCE_MS) {

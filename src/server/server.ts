@@ -11,6 +11,7 @@ import type { Store } from '../store/store.ts';
 import type { Client } from './client.ts';
 import type { Config } from './config.ts';
 import type { Router } from './router.ts';
+import type { Sla } from './sla.ts';
 import type { Stats } from './stats.ts';
 
 export interface Server {
@@ -39,6 +40,8 @@ export interface Server {
   /** CLIENT PAUSE: no commands (or no writes) run until then. 0 ends a pause. */
   pause(untilMs: number, writesOnly: boolean): void;
   readonly pausedUntilMs: number;
+  /** Who was answered in time. */
+  readonly sla: Sla;
   /** The way to the other nodes; null for a node of which nothing was said of others. */
   readonly router: Router | null;
   /** Stops the server cleanly; resolves when everything is on disk. */

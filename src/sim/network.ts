@@ -319,21 +319,26 @@ export class SimNetwork {
    * Opens a session; `opened` is given null when it is refused (nobody is there) or times out (the way is cut). As with
    * TCP it is open here once the answer is back, and there before anything that is sent over it.
    */
-  connect(from: string, to: string, opened: (session: Session | null) => void, port = 0): void {
+  connect(
+    from: string,
+    to: string,
+    opened: (session: Session | null, refused: boolean) => void,
+    port = 0,
+  ): void {
     const origin = this.nodes.get(from);
     if (origin === undefined || !origin.up) return;
     const there = this.delay(this.faultsOf(from, to));
     const back = this.delay(this.faultsOf(to, from));
     // the process that asked may be gone, and another of its name be there
-    const tell = (session: Session | null) => {
-      if (this.nodes.get(from) === origin && origin.up) opened(session);
+    const tell = (session: Session | null, refused = false) => {
+      if (this.nodes.get(from) === origin && origin.up) opened(session, refused);
     };
     const timeOut = () => void this.time.after(CUT_NOTICE_MS, () => this.hand(from, () => tell(null)));
     const arrive = () => {
       const node = this.nodes.get(to);
       // a machine that is there refuses; one that isn't says nothing, but its router does
       if (node === undefined || !node.up || node.handler.accepts?.(port) === false) {
-        this.travel(to, from, back, { deliver: () => tell(null), lost: timeOut });
+        this.travel(to, from, back, { deliver: () => tell(null, true), lost: timeOut });
         return;
       }
       const near = new End(this, from, to);

@@ -259,10 +259,10 @@ export class SimTransport implements Transport {
         reject(new GrammeError('IO', `can't connect to ${host}:${port}: ${why}`));
       };
       const timer = this.time.after(timeoutMs, () => fail('timed out'));
-      const opened = (session: Session | null) =>
+      const opened = (session: Session | null, refused: boolean) =>
         this.time.guard(() => {
           if (settled) session?.close();
-          else if (session === null) fail('connection refused');
+          else if (session === null) fail(refused ? 'connection refused' : 'connection reset');
           else {
             settled = true;
             timer.cancel();

@@ -90,6 +90,11 @@ export async function main(argv: string[]): Promise<number> {
     .argument('<backup>')
     .requiredOption('--dir <directory>', "the server's data directory; it must not hold data")
     .action((from: string, options: { dir: string }) => restore(from, options.dir));
+  // `gramme status | head` is no failure
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(code);
+    throw error;
+  });
   if (argv.length === 0) {
     program.outputHelp();
     return 0;

@@ -8,7 +8,8 @@ import * as dns from 'node:dns/promises';
 
 const PING_MS = 1000;
 
-export type Reason = 'process down' | 'host down' | 'no answer';
+/** `replaced`: another node answers at its address. */
+export type Reason = 'process down' | 'host down' | 'no answer' | 'replaced';
 
 /** Does the machine answer an ICMP echo? Null when that can't be found out from here. */
 async function pings(host: string): Promise<boolean | null> {

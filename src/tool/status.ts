@@ -142,7 +142,9 @@ export async function clusterStatus(target: Target): Promise<ClusterStatus> {
       // the node that was named is asked where it was found, whatever it says of itself
       const address = about['state'] === 'self' ? `${target.host}:${target.port}` : String(about['address']);
       try {
-        return nodeStatus(about, await askNode(address, password), '');
+        const answers = await askNode(address, password);
+        if (answers.info['node_id'] !== about['id']) return nodeStatus(about, null, 'replaced');
+        return nodeStatus(about, answers, '');
       } catch (error) {
         return nodeStatus(about, null, await whyNot(splitAddress(address).host, error));
       }
