@@ -85,6 +85,9 @@ export interface ClusterServer extends Omit<ReplicatorEvents, 'missed'> {
   /** Who coordinates what has changed. */
   routesChanged(): void;
   sweep(now: number): void;
+  /** A peer's link is up. */
+  met(peer: Peer): void;
+  takeFloors(r: ByteReader): Promise<void>;
 }
 
 export class Cluster {
@@ -461,6 +464,7 @@ export class Cluster {
     peer.nextSeq = Math.max(peer.nextSeq, peer.acked + 1);
     this.peers.attach(link);
     this.membership.linkUp(link);
+    this.server.met(peer);
     this.nextHints = 0;
   }
 
@@ -575,6 +579,9 @@ export class Cluster {
         return;
       case m.EXCHANGE:
         this.repair.take(peer, r);
+        return;
+      case m.FLOORS:
+        this.server.takeFloors(r).catch(failed);
         return;
       case m.CONFIRM:
         this.repair.takeConfirm(peer, r);

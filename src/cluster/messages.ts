@@ -54,3 +54,5 @@ export const UNCLEAN_STATE = 1;
 export const UNCLEAN_LARGE = 2;
 /** The forwarded command that it came of has been run by another node, whose write stands. */
 export const UNCLEAN_TWICE = 3;
+/** What has been flushed: databases and their floors. */
+export const FLOORS = 36;

@@ -11,13 +11,13 @@ import type { Peer, Peers } from './peers.ts';
 export const ASK_JOIN = 1;
 export const ASK_ROOTS = 2;
 export const ASK_TRANSFER = 3;
-/** A command, run on that very node: [db, resp, arguments] -> reply bytes. */
-export const ASK_RUN = 4;
-export const ASK_SCAN = 5;
-export const ASK_PENDING = 6;
-/** For operators (`cluster/operator`): what a node holds of a key, and that it wish to leave. */
-export const ASK_HOLDING = 20;
-export const ASK_LEAVE = 21;
+/** Live keys of the partitions that a node coordinates, from a place on. */
+export const ASK_SCAN = 4;
+export const ASK_COUNT = 5;
+export const ASK_FLUSH = 6;
+/** What a node holds of one key, and that it is to leave (`operator`). */
+export const ASK_HOLDING = 7;
+export const ASK_LEAVE = 8;
 
 const OK = 0;
 const REFUSED = 1;

@@ -121,8 +121,16 @@ function swapdb(c: CommandContext): void {
     return Number(n);
   });
   for (const n of numbers) if (n < 0 || n >= c.keys.names.length) throw DB_RANGE;
+  if (!c.server.coverage.isAlone)
+    throw new ReplyError('ERR SWAPDB is for a node that is alone: the members of a cluster can not change names at once');
   if (numbers[0] !== numbers[1]) c.keys.swap(numbers[0], numbers[1]);
   c.out.ok();
+}
+
+function dbsize(c: CommandContext): void {
+  const count = c.server.coverage.count(c.db);
+  if (typeof count === 'number') c.out.int(count);
+  else c.defer(count.then((n) => (out) => out.int(n)));
 }
 
 function flush(all: boolean): (c: CommandContext) => void {
@@ -130,8 +138,11 @@ function flush(all: boolean): (c: CommandContext) => void {
     const { argv } = c;
     if (argv.argc > 2 || (argv.argc === 2 && !argv.is(1, 'ASYNC') && !argv.is(1, 'SYNC'))) throw SYNTAX_ERROR;
     // what is empty already needs no record
-    for (const db of all ? c.keys.databases : [c.db]) if (!isPristine(db)) c.keys.flush(db);
-    c.out.ok();
+    const databases = all ? c.keys.databases : [c.db];
+    const alone = c.server.coverage.isAlone;
+    const done = c.server.coverage.flush(alone ? databases.filter((db) => !isPristine(db)) : databases);
+    if (done === null) c.out.ok();
+    else c.defer(done.then(() => (out) => out.ok()));
   };
 }
 
@@ -306,7 +317,7 @@ export const keyCommands: CommandSpec[] = [
     group: 'server',
     complexity: 'O(1)',
     syntax: '',
-    handler: (c) => c.out.int(c.db.keys),
+    handler: dbsize,
   },
   {
     name: 'del',

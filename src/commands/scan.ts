@@ -6,8 +6,6 @@
 import { ReplyError, SYNTAX_ERROR } from '../base/errors.ts';
 import { globMatch } from '../base/glob.ts';
 import type { ReplyWriter } from '../resp/reply.ts';
-import { slotOf } from '../ring/slots.ts';
-import type { Database, Keyspace } from '../store/keyspace.ts';
 import type { ScanStep } from '../store/scan.ts';
 import { TYPE_NAMES } from '../types/kinds.ts';
 import { integer } from './args.ts';
@@ -17,7 +15,7 @@ import type { CommandContext, CommandSpec } from './command.ts';
 const CURSOR = /^[+-]?\d*$/;
 
 function scan(c: CommandContext): void {
-  const { argv, db, keys } = c;
+  const { argv, db } = c;
   const text = argv.str(1);
   if (!CURSOR.test(text) || text.length > 20) throw new ReplyError('ERR invalid cursor');
   const cursor = Number(text === '-' || text === '+' ? 0 : text);
@@ -34,11 +32,11 @@ function scan(c: CommandContext): void {
     else if (argv.is(i, 'TYPE')) type = argv.lower(i + 1);
     else throw SYNTAX_ERROR;
   }
-  const { scanner, residency } = c.server.store;
-  const step = scanner.step(db, cursor, Math.min(count, 100_000));
-  const reply = (out: ReplyWriter, { keys: found, cursor: next }: ScanStep) => {
-    let list = pattern === null || pattern === '*' ? found : found.filter((key) => globMatch(pattern, key));
-    if (type !== null) list = list.filter((key) => typeName(keys, db, key) === type);
+  const { coverage } = c.server;
+  const step = type === null ? coverage.step(db, cursor, Math.min(count, 100_000)) : coverage.typed(db, cursor, Math.min(count, 100_000));
+  const reply = (out: ReplyWriter, { keys: all, cursor: next, types }: ScanStep & { types?: number[] }) => {
+    const found = type === null ? all : all.filter((_, i) => TYPE_NAMES[types![i]] === type);
+    const list = pattern === null || pattern === '*' ? found : found.filter((key) => globMatch(pattern, key));
     out.array(2);
     out.bulk(String(next));
     out.array(list.length);
@@ -48,26 +46,16 @@ function scan(c: CommandContext): void {
     reply(c.out, step);
     return;
   }
-  c.defer(
-    step.then(async (s) => {
-      if (type !== null) await residency.load(s.keys.map((key) => ({ db, key, slot: slotOf(key) })));
-      return (out) => reply(out, s);
-    }),
-  );
-}
-
-function typeName(keys: Keyspace, db: Database, key: string): string {
-  const o = keys.shard(db, slotOf(key)).map.get(key);
-  return TYPE_NAMES[o?.type ?? 0];
+  c.defer(step.then((s) => (out) => reply(out, s)));
 }
 
 function keysCommand(c: CommandContext): void {
   const pattern = c.argv.str(1);
-  const { scanner } = c.server.store;
+  const { coverage } = c.server;
   const { db } = c;
   const collect = async () => {
     const found: string[] = [];
-    for await (const page of scanner.all(db))
+    for await (const page of coverage.all(db))
       for (const key of page) if (pattern === '*' || globMatch(pattern, key)) found.push(key);
     return (out: ReplyWriter) => {
       out.array(found.length);
@@ -78,8 +66,7 @@ function keysCommand(c: CommandContext): void {
 }
 
 function randomkey(c: CommandContext): void {
-  const { scanner } = c.server.store;
-  const found = scanner.random(c.db, c.server.random.next());
+  const found = c.server.coverage.random(c.db, c.server.random.next());
   c.defer(
     found.then((key) => (out) => {
       if (key === null) out.nil();

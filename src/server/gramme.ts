@@ -22,6 +22,7 @@ import { type Database, type KeyPlace, type Keyspace, MISS } from '../store/keys
 import type { Store } from '../store/store.ts';
 import { Client, REPLY_OFF, REPLY_ON, REPLY_SKIP } from './client.ts';
 import type { Config } from './config.ts';
+import { Coverage } from './coverage.ts';
 import { formatMonitorLine } from './monitor.ts';
 import { Output } from './output.ts';
 import type { Router } from './router.ts';
@@ -57,6 +58,7 @@ export class GrammeServer implements Server, CommandContext {
   readonly config: Config;
   readonly store: Store;
   readonly keys: Keyspace;
+  readonly coverage: Coverage;
   readonly table: CommandTable;
   readonly clock: Clock;
   readonly timers: Timers;
@@ -105,6 +107,7 @@ export class GrammeServer implements Server, CommandContext {
     this.config = parts.config;
     this.store = parts.store;
     this.keys = parts.store.keys;
+    this.coverage = new Coverage(parts.store);
     this.table = parts.table;
     this.transport = parts.transport;
     this.clock = parts.clock;
@@ -179,6 +182,7 @@ export class GrammeServer implements Server, CommandContext {
   joinCluster(router: Router): void {
     this.router = router;
     const { cluster } = router;
+    this.coverage.join(cluster);
     this.output.onTickEnd = () => cluster.receiver.tickEnd();
     this.output.ticketToAwait = () => cluster.replicator.seal();
     this.output.onSent = () => cluster.flushLinks();

@@ -708,6 +708,14 @@ export class Router implements ClusterServer {
     this.settle(p, buf, start + 7, end);
   }
 
+  met(peer: Peer): void {
+    this.server.coverage.sayFloors(peer);
+  }
+
+  takeFloors(r: ByteReader): Promise<void> {
+    return this.server.coverage.takeFloors(r);
+  }
+
   wake(): void {
     this.server.output.wake();
   }

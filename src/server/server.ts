@@ -9,6 +9,7 @@ import type { Log } from '../ports/log.ts';
 import type { Keyspace } from '../store/keyspace.ts';
 import type { Store } from '../store/store.ts';
 import type { Client } from './client.ts';
+import type { Coverage } from './coverage.ts';
 import type { Config } from './config.ts';
 import type { Router } from './router.ts';
 import type { Sla } from './sla.ts';
@@ -25,6 +26,7 @@ export interface Server {
   readonly table: CommandTable;
   readonly keys: Keyspace;
   readonly store: Store;
+  readonly coverage: Coverage;
   /** Connected clients by id, in order of arrival. */
   readonly clients: Map<number, Client>;
   /** Clients in MONITOR mode. */

@@ -25,7 +25,7 @@ import type { Addition, Entry, EntryRef, KeyEvent, KeyState } from '../types/sta
 import { viewOf } from '../types/view.ts';
 import type { Journal } from './journal.ts';
 import type { KeyFilter } from './key-filter.ts';
-import { COUNTED, COUNTED_EXPIRES, COUNTER, DIRTY, OVERFLOW, RAW, ROW_EXISTS, STALE, StoredKey, TEXT } from './object.ts';
+import { COUNTED, COUNTED_EXPIRES, COUNTER, DIRTY, OVERFLOW, RAW, ROW_EXISTS, ROW_EXPIRES, ROW_LIVE, STALE, StoredKey, TEXT } from './object.ts';
 import {
   recordEvent,
   recordFlush,
@@ -988,16 +988,40 @@ export class Keyspace {
     this.applyFlush(db, floor);
   }
 
+  /** A flush that another node has made. What this node has written since then stays. */
+  flushBelow(db: Database, floor: number): void {
+    this.clock.observe(floor);
+    recordFlush(this.journal.w, db.index, floor);
+    this.applyFlush(db, floor);
+  }
+
   applyFlush(db: Database, floor: number): void {
     db.floor = floor;
-    for (const shard of db.shards) for (const o of shard.map.values()) this.bytes -= o.cost;
+    const kept: StoredKey[] = [];
+    for (const shard of db.shards) {
+      for (const o of shard.map.values()) {
+        this.bytes -= o.cost;
+        if ((o.state?.context.highest() ?? o.to) > floor) kept.push(o);
+      }
+    }
     // rows that are still there are below the floor, so an empty complete shard tells the truth
     for (let i = 0; i < db.shards.length; i++) db.shards[i] = new Shard(true);
     this.dirty = this.dirty.filter((o) => o.db !== db.index);
     db.keys = 0;
     db.expires = 0;
+    for (const o of kept) this.readopt(db, o);
     this.onFlush(db);
     this.onFlushed?.(db);
+  }
+
+  /** An object that outlives a flush: its row goes with the others, and comes again. */
+  private readopt(db: Database, o: StoredKey): void {
+    o.cost = 0;
+    o.flags &= ~(COUNTED | COUNTED_EXPIRES | DIRTY | ROW_EXISTS | ROW_LIVE | ROW_EXPIRES);
+    for (const e of o.state?.entries() ?? []) e.dirty = true;
+    if (o.state !== null) o.state.removedRows = null;
+    this.adopt(db.shards[o.slot >> this.shift], o);
+    this.changed(db, o);
   }
 
   /** Set by the fold: the rows of a flushed database must go. */

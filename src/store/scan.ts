@@ -36,14 +36,25 @@ export class Scanner {
   /**
    * Live keys from `cursor` on: about `count` of them. Returns the step at once when memory alone tells, else a
    * promise of it.
+   * @param wanted which partitions to walk; all when it is not given
    */
-  step(db: Database, cursor: number, count: number): ScanStep | Promise<ScanStep> {
+  step(
+    db: Database,
+    cursor: number,
+    count: number,
+    wanted?: (partition: number) => boolean,
+  ): ScanStep | Promise<ScanStep> {
     const found: string[] = [];
     if (cursor < 0 || cursor >= POSITIONS) return { keys: found, cursor: 0 };
     let at = cursor;
     for (let steps = 0; steps < SCAN_MAX_PARTITIONS; steps++) {
       const partition = this.keys.partitionOf(slotOfPosition(at));
       const shard = db.shards[partition];
+      if (wanted !== undefined && !wanted(partition)) {
+        at = this.partitionEnd(partition);
+        if (at >= POSITIONS) return { keys: found, cursor: 0 };
+        continue;
+      }
       if (!shard.complete) {
         // what memory gave already is enough for one reply
         if (found.length > 0) return { keys: found, cursor: at };
