@@ -22,7 +22,6 @@ const ENCODING =
 const NEWER = 'Gramme has this from Redis 7.2, since client libraries send it when they connect';
 const SATURATE =
   'Redis saturates a far too small number to the largest one (its check overflows); Gramme to the smallest';
-const CLUSTER = 'a Gramme node is always a cluster, if need be of one';
 
 export const KEPT_DIFFERENCES: readonly KeptDifference[] = [
   { family: 'strings', step: /^OBJECT ENCODING/, reason: ENCODING },
@@ -53,12 +52,6 @@ export const KEPT_DIFFERENCES: readonly KeptDifference[] = [
     reason: 'memory is a cache and nothing is evicted from disk, so every policy but noeviction is refused',
   },
   { family: 'server', step: 'CONFIG SET port x', reason: 'listening addresses are fixed while the server runs' },
-  {
-    family: 'server',
-    sequence: 'no cluster, no modules',
-    step: /^(CLUSTER|READONLY|READWRITE|ASKING)/,
-    reason: CLUSTER,
-  },
   {
     family: 'protocol',
     sequence: 'inline: unknown and wrong',

@@ -5,7 +5,7 @@
  * Nothing here knows what a command is: the server asks for a `Route`, runs the command or sends it on, and gives the
  * records that came of it to `replicate`.
  */
-import { ByteReader, ByteWriter } from '../base/bytes.ts';
+import { ByteReader, type ByteWriter } from '../base/bytes.ts';
 import type { Clock, Random, Timers } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
 import type { TlsOptions, Transport } from '../ports/transport.ts';
@@ -144,7 +144,14 @@ export class Cluster {
       clock,
       repair: (peer, place) => this.states.send(peer, place),
     });
-    this.hints = new Hints({ store, peers, states: this.states, timers, log });
+    this.hints = new Hints({
+      store,
+      peers,
+      states: this.states,
+      timers,
+      log,
+      isOwner: (id) => this.ring.layout === null || this.ring.isOwner(id),
+    });
     this.trees = new Trees({ keys: store.keys, engine: store.engine, timers, log });
     this.repair = new Repair({
       store,
@@ -162,6 +169,7 @@ export class Cluster {
       w: options.w,
       coordinates: (p) => this.coordinates(p),
       applied,
+      hasWork: (p) => this.hasWork(p),
     });
     this.replicator = new Replicator(peers, clock, {
       done: (t) => this.server.done(t),
@@ -185,7 +193,15 @@ export class Cluster {
   static async open(parts: ClusterParts): Promise<Cluster> {
     const { store, transport, clock, timers, random, log, options } = parts;
     // the bus asks who we are before there is a membership to say so
-    const known: { membership: Membership | null } = { membership: null };
+    const known: { membership: Membership | null; superseded: (session: number) => void } = {
+      membership: null,
+      superseded: (session) => {
+        store
+          .renewActor(session)
+          .then(() => known.membership?.restart(store.identity.session))
+          .catch((error) => log.error({ error: String(error) }, 'a new session could not be begun'));
+      },
+    };
     const bus = new Bus({
       transport,
       clock,
@@ -205,7 +221,7 @@ export class Cluster {
     const peers = new Peers({ self: store.identity.nodeId, bus, clock, timers, random, log });
     const rpc = new Rpc(peers, clock);
     const membership = await Membership.open(
-      { store, bus, peers, rpc, clock, timers, random, log, superseded: () => {} },
+      { store, bus, peers, rpc, clock, timers, random, log, superseded: (session) => known.superseded(session) },
       {
         seeds: options.seeds,
         autoJoin: options.autoJoin,
@@ -237,7 +253,10 @@ export class Cluster {
     peers.onChange = (peer, was) => this.peerChanged(peer, was);
     peers.onSweep = (now) => this.sweep(now);
     peers.onStall = (ms) => {
-      this.parts.log.warn({ ms: Math.round(ms) }, 'this node was stalled; it reads before it runs until it has caught up');
+      this.parts.log.warn(
+        { ms: Math.round(ms) },
+        'this node was stalled; it reads before it runs until it has caught up',
+      );
       this.repair.loseTenure();
     };
     membership.onGone = (id) => this.hints.forgetOwner(id);
@@ -556,7 +575,8 @@ export class Cluster {
   /** Frames that are dealt with over several ticks, so over bytes of their own. */
   private takeSlow(peer: Peer, link: Link, kind: number, bytes: Buffer): void {
     const r = new ByteReader(bytes);
-    const failed = (error: unknown) => this.parts.log.warn({ kind, error: String(error) }, 'a frame could not be served');
+    const failed = (error: unknown) =>
+      this.parts.log.warn({ kind, error: String(error) }, 'a frame could not be served');
     switch (kind) {
       case m.FETCH:
         this.reads.answer(peer, r).catch(failed);
@@ -601,6 +621,18 @@ export class Cluster {
       this.replicator.waiting === 0 &&
       this.repair.strayPartitions === 0 &&
       this.ring.moving().length === 0
+    );
+  }
+
+  /** Is there anything here that may still bring back what a partition's tombstones stand for? */
+  private hasWork(p: number): boolean {
+    for (const peer of this.peers.byId.values()) if (peer.unacked.length > 0) return true;
+    return (
+      this.replicator.waiting > 0 ||
+      this.states.outstanding > 0 ||
+      this.receiver.isBehind ||
+      this.ring.isMoving(p) ||
+      this.hints.hasPartition(p)
     );
   }
 

@@ -40,9 +40,18 @@ export class Hints {
   private readonly states: States;
   private readonly timers: Timers;
   private readonly log: Log;
+  private readonly isOwner: (id: string) => boolean;
   stats = { added: 0, delivered: 0, overflown: 0 };
 
-  constructor(parts: { store: Store; peers: Peers; states: States; timers: Timers; log: Log }) {
+  constructor(parts: {
+    store: Store;
+    peers: Peers;
+    states: States;
+    timers: Timers;
+    log: Log;
+    isOwner: (id: string) => boolean;
+  }) {
+    this.isOwner = parts.isOwner;
     this.store = parts.store;
     this.engine = parts.store.engine;
     this.peers = parts.peers;
@@ -88,6 +97,12 @@ export class Hints {
     return [...this.owners].filter(([, o]) => o.keys.has(name)).map(([id]) => id);
   }
 
+  hasPartition(p: number): boolean {
+    for (const o of this.owners.values())
+      for (const place of o.keys.values()) if (this.store.keys.partitionOf(place.slot) === p) return true;
+    return false;
+  }
+
   private ownerOf(id: string): Owner {
     let o = this.owners.get(id);
     if (o === undefined) {
@@ -105,7 +120,8 @@ export class Hints {
     o.underWay.delete(name);
     if (o.keys.has(name)) return;
     if (o.keys.size >= MAX_HINTS) {
-      if (!o.overflown) this.log.warn({ owner: owner.slice(0, 8) }, 'too many hints for a node; the trees will find the rest');
+      if (!o.overflown)
+        this.log.warn({ owner: owner.slice(0, 8) }, 'too many hints for a node; the trees will find the rest');
       o.overflown = true;
       this.stats.overflown++;
       return;
@@ -142,8 +158,13 @@ export class Hints {
 
   /** Delivers what can be delivered. Called now and then, and when a peer is back. */
   deliver(now: number): void {
-    for (const [id, o] of this.owners) {
+    for (const [id, o] of [...this.owners]) {
       if (o.keys.size === 0 || now < o.retryAt) continue;
+      if (!this.isOwner(id)) {
+        // a member no longer: those who took its place get their keys by other ways
+        this.forgetOwner(id);
+        continue;
+      }
       const peer = this.peers.byId.get(id);
       if (peer === undefined || !peer.isWell) continue;
       this.deliverTo(peer, o, now);

@@ -16,7 +16,7 @@ import type { Layout, Member } from '../ring/layout.ts';
 import { type Plan, plan as planMoves } from '../ring/plan.ts';
 import type { Store } from '../store/store.ts';
 import type { Bus, Link } from './bus.ts';
-import { effectiveMark, type Facts, Gossip, GOSSIP_MS, type GossipChange } from './gossip.ts';
+import { effectiveMark, type Facts, GOSSIP_MS, Gossip, type GossipChange } from './gossip.ts';
 import { GOSSIP, RING, RING_NAME } from './messages.ts';
 import type { Peers } from './peers.ts';
 import { Ring } from './ring.ts';
@@ -281,10 +281,13 @@ export class Membership {
     this.commitTimer = null;
     const { layout } = this.ring;
     if (layout === null) return;
-    const members = [...layout.members];
-    for (const m of this.joiners.values()) if (!members.some((x) => x.id === m.id)) members.push(m);
+    const joiners = [...this.joiners.values()].filter((m) => !layout.members.some((x) => x.id === m.id));
     this.joiners.clear();
-    if (members.length === layout.members.length) return;
+    if (joiners.length === 0) return;
+    // who stood at a joiner's address before is gone: its disk was wiped or set aside, and it comes back as another
+    const replaced = layout.members.filter((m) => joiners.some((j) => j.bus === m.bus));
+    for (const m of replaced) this.expel(m.id);
+    const members = [...layout.members.filter((m) => !replaced.includes(m)), ...joiners];
     const next = claim(layout, members, { n: this.options.n });
     this.parts.log.info({ version: next.version, members: members.length }, 'new members: a new layout');
     this.advance(next);
@@ -459,12 +462,20 @@ export class Membership {
   commit(without: readonly string[]): number | null {
     const { planned } = this;
     if (planned === null || planned.version !== (this.ring.layout?.version ?? 0) + 1) return null;
-    for (const id of without) {
-      this.gossip.mark(id, 'expelled');
-      this.onGone(id);
-    }
+    for (const id of without) this.expel(id);
     this.advance(planned);
     return planned.version;
+  }
+
+  private expel(id: string): void {
+    this.gossip.mark(id, 'expelled');
+    this.onGone(id);
+  }
+
+  /** Begins a new session of this node, later than any that peers know. */
+  restart(session: number): void {
+    this.gossip.restart({ ...this.gossip.self.facts, session, nonce: this.parts.random.bytes(4).readUInt32LE(0) });
+    this.gossip.change({ layout: this.ring.name });
   }
 
   /** This node wishes to leave; the next plan leaves it out. */

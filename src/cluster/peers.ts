@@ -4,9 +4,10 @@
  * A peer is there from the first time that it is heard of; its link comes and goes. `epoch` counts changes of links and
  * of opinions: whatever was worked out of who is well is stale when it has moved on.
  */
+
+import { type ByteReader, ByteWriter } from '../base/bytes.ts';
 import type { Clock, Random, Timer, Timers } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
-import { type ByteReader, ByteWriter } from '../base/bytes.ts';
 import type { Bus, Link } from './bus.ts';
 import { FailureDetector, type PeerState, type StateChange } from './detector.ts';
 import { PING, PONG } from './messages.ts';
@@ -181,7 +182,8 @@ export class Peers {
       if (peer === undefined || peer.link === null || this.pings.has(id)) continue;
       if (this.ping(peer, now)) this.pings.set(id, now);
     }
-    for (const peer of this.byId.values()) if (peer.link !== null && now - peer.lastPing > CLOCK_MS) this.ping(peer, now);
+    for (const peer of this.byId.values())
+      if (peer.link !== null && now - peer.lastPing > CLOCK_MS) this.ping(peer, now);
     this.onSweep(now);
   }
 

@@ -124,8 +124,7 @@ export class Reads {
             outcome.homes = a.homes;
             outcome.replicas = a.replicas;
             resolve(outcome);
-          }
-          else if (a.do === 'repair') {
+          } else if (a.do === 'repair') {
             this.stats.repairs++;
             this.repair(peers.get(a.node), place);
           } else if (a.do === 'fail') {

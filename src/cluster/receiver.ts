@@ -222,7 +222,8 @@ export class Receiver {
     const known = this.requests.get(tag, id);
     // of two that have run it the one with the lower id stands, for everybody
     if (known !== undefined && known.by < by) return known;
-    if (known === undefined || known.by !== by) this.requests.put(tag, id, { by, reply: replyBytes(r.buf, start, r.pos) });
+    if (known === undefined || known.by !== by)
+      this.requests.put(tag, id, { by, reply: replyBytes(r.buf, start, r.pos) });
     return null;
   }
 
@@ -250,6 +251,12 @@ export class Receiver {
     w.u8(db);
     w.str(key);
     if (!large) encodeState(w, state, false);
+  }
+
+  /** Frames wait for keys from disk. */
+  get isBehind(): boolean {
+    for (const d of this.debts.values()) if (d.waiting.length > 0 || d.loading) return true;
+    return false;
   }
 
   /** The tick is over: what is owed goes out, with everything else for the same peers. */

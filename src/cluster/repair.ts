@@ -10,17 +10,19 @@
  *   homes, and are dropped here when all have them on disk.
  */
 import { type ByteReader, ByteWriter } from '../base/bytes.ts';
+import { hlcOfMs } from '../causality/clock.ts';
+import { Exchange, type ExchangeEffect } from '../merkle/diff.ts';
 import type { Clock, Random, Timer, Timers } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
-import { Exchange, type ExchangeEffect } from '../merkle/diff.ts';
-import type { StoredKey } from '../store/object.ts';
 import type { KeyPlace, Keyspace } from '../store/keyspace.ts';
+import type { StoredKey } from '../store/object.ts';
 import type { Store } from '../store/store.ts';
+import { NONE } from '../types/kinds.ts';
 import { CONFIRM, EXCHANGE } from './messages.ts';
 import type { Peer, Peers } from './peers.ts';
 import type { Reads } from './reads.ts';
 import type { Ring } from './ring.ts';
-import { ASK_ROOTS, ASK_TRANSFER, type Rpc } from './rpc.ts';
+import { ASK_PROMISE, ASK_REAP, ASK_ROOTS, ASK_TRANSFER, type Rpc } from './rpc.ts';
 import type { States } from './states.ts';
 import type { Trees } from './trees.ts';
 
@@ -37,6 +39,13 @@ const SESSION_MS = 30_000;
 /** Keys of a stray partition that are handed over at once. */
 const STRAY_KEYS = 2000;
 const STRAY_MS = 1000;
+/** All partitions are looked at for tombstones in so many ms, in so many parts. */
+export const REAP_MS = 30_000;
+const REAP_PARTS = 64;
+/** A tombstone younger than this is left alone, in ms. */
+export const REAP_AGE_MS = 20_000;
+/** Partitions that one part asks all members about, at most. */
+const REAP_ASKS = 32;
 
 interface Session {
   peer: Peer;
@@ -68,6 +77,8 @@ export class Repair {
   private timer: Timer | null = null;
   private nextRound = 0;
   private nextStray = 0;
+  private nextReap = 0;
+  private reapHand = 0;
   private stepping = false;
   private readonly transferring = new Set<number>();
   /** Peers to compare with as soon as possible. */
@@ -77,7 +88,17 @@ export class Repair {
   private readonly peers: Peers;
   private readonly ring: Ring;
   private readonly trees: Trees;
-  stats = { rounds: 0, exchanges: 0, differences: 0, keys: 0, damaged: 0, bytes: 0, transferred: 0, strays: 0 };
+  stats = {
+    rounds: 0,
+    exchanges: 0,
+    differences: 0,
+    keys: 0,
+    damaged: 0,
+    bytes: 0,
+    transferred: 0,
+    strays: 0,
+    reaped: 0,
+  };
   /** Told when new homes serve a partition from now on. */
   onSettled: () => void = () => {};
 
@@ -91,6 +112,8 @@ export class Repair {
     this.tenure = new Uint8Array(q);
     for (let p = 0; p < q; p++) this.credit.push(new Set());
     parts.rpc.on(ASK_ROOTS, (peer, r, w) => this.answerRoots(peer, r, w));
+    parts.rpc.on(ASK_PROMISE, (_, r, w) => this.answerPromise(r, w));
+    parts.rpc.on(ASK_REAP, (_, r) => this.reap(r.varint(), r.u53()));
     parts.rpc.on(ASK_TRANSFER, (peer, r, w) => this.answerTransfer(peer, r, w));
   }
 
@@ -160,6 +183,7 @@ export class Repair {
       const now = this.parts.clock.monotonic();
       for (const s of [...this.sessions.values()]) if (now - s.at > SESSION_MS) this.end(s, 'no answer');
       await this.gainTenure();
+      await this.confirmEqual();
       this.startTransfers();
       for (const id of [...this.urgent]) {
         this.urgent.delete(id);
@@ -174,6 +198,10 @@ export class Repair {
       if (now >= this.nextStray) {
         this.nextStray = now + STRAY_MS;
         await this.handStraysOver();
+      }
+      if (now >= this.nextReap) {
+        this.nextReap = now + REAP_MS / REAP_PARTS;
+        await this.reapSome();
       }
     } catch (error) {
       this.parts.log.debug({ error: String(error) }, 'a step of repair was interrupted');
@@ -451,21 +479,62 @@ export class Repair {
       if (this.transferring.has(p) || !this.ring.gaining(p).includes(this.peers.self)) continue;
       if (this.ring.hasConfirmed(p, this.peers.self) || !this.trees.isReady(p)) continue;
       this.transferring.add(p);
-      void this.transfer(p).finally(() => this.transferring.delete(p));
+      void this.transfer(p).then((ok) => {
+        this.transferring.delete(p);
+        if (ok) this.startTransfers();
+      });
     }
   }
 
+  private wanted(): number[] {
+    const { self } = this.peers;
+    return this.ring
+      .moving()
+      .filter(
+        (p) =>
+          this.ring.gaining(p).includes(self) &&
+          !this.ring.hasConfirmed(p, self) &&
+          !this.transferring.has(p) &&
+          this.trees.isReady(p),
+      );
+  }
+
+  /** Partitions of which this new home has everything already, most of all empty ones: confirmed together. */
+  private async confirmEqual(): Promise<void> {
+    const wanted = this.wanted();
+    if (wanted.length === 0) return;
+    const { epoch } = this.ring;
+    const equal = new Map<number, number>();
+    for (const peer of [...this.peers.byId.values()]) {
+      if (!peer.isWell) continue;
+      const list = wanted.filter((p) => this.ring.homes(p).includes(peer.id));
+      const differ = await this.compareRoots(peer, list);
+      for (const p of list) if (!differ.has(p)) equal.set(p, (equal.get(p) ?? 0) + 1);
+    }
+    const list = wanted.filter((p) => (equal.get(p) ?? 0) >= this.sourcesNeeded(p));
+    if (list.length === 0 || epoch !== this.ring.epoch) return;
+    await this.parts.store.journal.flush();
+    await this.parts.store.journal.sync(true);
+    this.stats.transferred += list.length;
+    this.confirm(list);
+  }
+
+  /** Any so many of the former homes have everything that was acknowledged. */
+  private sourcesNeeded(p: number): number {
+    const n = this.ring.homes(p).length;
+    return Math.max(1, n - Math.min(this.parts.w, n) + 1);
+  }
+
   /** Gets a partition from those who serve it: whole from one, then by comparison from as many as a write may have missed. */
-  private async transfer(p: number): Promise<void> {
+  private async transfer(p: number): Promise<boolean> {
     const { name } = this.ring;
     const homes = this.ring.homes(p);
     const sources = homes
       .filter((id) => id !== this.peers.self)
       .map((id) => this.peers.byId.get(id))
       .filter((x): x is Peer => x?.isWell ?? false);
-    // any so many of the former homes have everything that was acknowledged
-    const needed = Math.max(1, homes.length - Math.min(this.parts.w, homes.length) + 1);
-    if (sources.length < Math.min(needed, homes.length)) return;
+    const needed = this.sourcesNeeded(p);
+    if (sources.length < Math.min(needed, homes.length)) return false;
     try {
       let first = true;
       for (const peer of sources.slice(0, needed)) {
@@ -480,13 +549,15 @@ export class Repair {
         }
         await this.exchange(peer, p);
       }
-      if (name.version !== this.ring.name.version || name.hash !== this.ring.name.hash) return;
+      if (name.version !== this.ring.name.version || name.hash !== this.ring.name.hash) return false;
       await this.parts.store.journal.flush();
       await this.parts.store.journal.sync(true);
       this.stats.transferred++;
       this.confirm([p]);
+      return true;
     } catch (error) {
       this.parts.log.debug({ partition: p, error: String(error) }, 'a transfer was interrupted');
+      return false;
     }
   }
 
@@ -562,6 +633,100 @@ export class Repair {
     const names = new Set(await this.parts.store.engine.keyNames(dbIndex, tree.first, tree.first + tree.span));
     for (const key of shard.map.keys()) names.add(key);
     return [...names];
+  }
+
+  // ------------------------------------------------------------------ reaping
+
+  /**
+   * Tombstones go in rounds (DESIGN section 4). The coordinator of a partition asks every member, and each one must
+   * promise that it holds nothing that could bring back what was deleted: no hint, no frame that is not acknowledged, no
+   * state under way, no stray copy. The homes say their roots, which must be equal; so every one of them has every
+   * tombstone that is old enough, and each may drop it. One that doesn't, because it dies, gives it back to the others,
+   * and the next round takes it again.
+   */
+  private async reapSome(): Promise<void> {
+    const q = this.ring.partitions;
+    const part = Math.ceil(q / REAP_PARTS);
+    const horizon = hlcOfMs(this.parts.clock.now() - REAP_AGE_MS);
+    const members = this.ring.members.filter((id) => id !== this.peers.self);
+    if (members.some((id) => !this.peers.isHealthy(id))) return;
+    let asks = 0;
+    for (let i = 0; i < part && asks < REAP_ASKS; i++) {
+      const p = this.reapHand++ % q;
+      if (this.tenure[p] !== HELD || !this.parts.coordinates(p) || !this.hasTombstones(p, horizon)) continue;
+      asks++;
+      await this.reapRound(p, members, horizon);
+    }
+  }
+
+  private *tombstones(p: number, horizon: number): IterableIterator<StoredKey> {
+    for (const db of this.keys.databases) {
+      const shard = db.shards[p];
+      if (shard.map.size === 0) continue;
+      for (const o of shard.map.values()) {
+        if (o.type !== NONE || o.contextHash() === 0) continue;
+        const s = o.state;
+        if (s !== null && (s.count > 0 || s.gone !== null)) continue;
+        if ((s?.context.highest() ?? Math.max(o.to, o.rest?.highest() ?? 0)) <= horizon) yield o;
+      }
+    }
+  }
+
+  private hasTombstones(p: number, horizon: number): boolean {
+    for (const _ of this.tombstones(p, horizon)) return true;
+    return false;
+  }
+
+  private async reapRound(p: number, members: readonly string[], horizon: number): Promise<void> {
+    await this.trees.settle();
+    if (this.parts.hasWork(p) || !this.trees.isReady(p)) return;
+    const root = this.trees.tree(p).root();
+    const homes = this.ring.homes(p);
+    const { epoch } = this.ring;
+    const promises = members.map(async (id) => {
+      const r = await this.parts.rpc.call(this.peers.get(id), ASK_PROMISE, (w) => this.writePartition(w, p), CALL_MS);
+      if (r.u8() !== 1) return false;
+      const theirs = r.u53();
+      return homes.includes(id) ? theirs === root : theirs === 0;
+    });
+    const promised = await Promise.all(promises.map((x) => x.catch(() => false)));
+    if (!promised.every((x) => x) || epoch !== this.ring.epoch) return;
+    for (const id of homes) {
+      if (id === this.peers.self) continue;
+      const fill = (w: ByteWriter) => {
+        w.varint(p);
+        w.u53(horizon);
+      };
+      await this.parts.rpc.call(this.peers.get(id), ASK_REAP, fill, CALL_MS).catch(() => {});
+    }
+    this.reap(p, horizon);
+  }
+
+  private writePartition(w: ByteWriter, p: number): void {
+    w.varint(p);
+    w.varint(this.ring.name.version);
+    w.u53(this.ring.name.hash);
+  }
+
+  private async answerPromise(r: ByteReader, w: ByteWriter): Promise<void> {
+    const p = r.varint();
+    const same = r.varint() === this.ring.name.version && r.u53() === this.ring.name.hash;
+    await this.trees.settle();
+    const free = same && p < this.tenure.length && this.trees.isReady(p) && !this.parts.hasWork(p);
+    if (free) {
+      await this.parts.store.journal.flush();
+      await this.parts.store.journal.sync(true);
+    }
+    w.u8(free ? 1 : 0);
+    w.u53(free ? this.trees.tree(p).root() : 0);
+  }
+
+  private reap(p: number, horizon: number): void {
+    for (const o of [...this.tombstones(p, horizon)]) {
+      this.keys.forget(this.keys.databases[o.db], o);
+      this.stats.reaped++;
+    }
+    this.parts.applied();
   }
 
   // ------------------------------------------------------------------ strays
@@ -645,4 +810,6 @@ export interface RepairParts {
   w: number;
   coordinates: (p: number) => boolean;
   applied: () => void;
+  /** Is anything under way or kept back that concerns this partition? */
+  hasWork: (p: number) => boolean;
 }

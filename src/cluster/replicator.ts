@@ -204,9 +204,7 @@ export class Replicator {
       }
       const w = this.frameOf(peer, t);
       w.u8(
-        (before < 0 ? OP_WRITE : OP_WRITE_AFTER) |
-          (owner === null ? 0 : OP_HINT) |
-          (request === null ? 0 : OP_REQUEST),
+        (before < 0 ? OP_WRITE : OP_WRITE_AFTER) | (owner === null ? 0 : OP_HINT) | (request === null ? 0 : OP_REQUEST),
       );
       w.varint(op);
       if (owner !== null) w.str(owner);

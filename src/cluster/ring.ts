@@ -7,7 +7,14 @@
  */
 import { type ByteReader, ByteWriter } from '../base/bytes.ts';
 import { hash52 } from '../base/hash.ts';
-import { compareLayouts, decodeLayout, encodeLayout, type Layout, type LayoutName, layoutName } from '../ring/layout.ts';
+import {
+  compareLayouts,
+  decodeLayout,
+  encodeLayout,
+  type Layout,
+  type LayoutName,
+  layoutName,
+} from '../ring/layout.ts';
 import { Preferences } from '../ring/preference.ts';
 
 const RING_FORMAT = 1;
@@ -25,6 +32,7 @@ export class Ring {
   private preferences: Preferences | null = null;
   private lists: (readonly string[] | undefined)[] = [];
   private targets: (readonly string[] | undefined)[] = [];
+  private owners: Set<string> | null = null;
   /** Counts changes: whatever was worked out from an older one is stale. */
   epoch = 0;
 
@@ -47,6 +55,16 @@ export class Ring {
   private changed(): void {
     this.epoch++;
     this.lists = [];
+    this.owners = null;
+  }
+
+  /** Does this node hold partitions, or serve some until others do? */
+  isOwner(id: string): boolean {
+    if (this.owners === null) {
+      this.owners = new Set(this.members);
+      for (const list of this.serving) for (const x of list ?? NOBODY) this.owners.add(x);
+    }
+    return this.owners.has(id);
   }
 
   /** Homes under the layout. */

@@ -19,6 +19,10 @@ export const ASK_FLUSH = 6;
 export const ASK_HOLDING = 7;
 export const ASK_LEAVE = 8;
 
+/** Reaping: may this partition's tombstones go, and that they do. */
+export const ASK_PROMISE = 9;
+export const ASK_REAP = 10;
+
 const OK = 0;
 const REFUSED = 1;
 

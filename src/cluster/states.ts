@@ -71,7 +71,11 @@ export class States {
    * Sends a key's state, as it is when its turn comes.
    * @param durable `done` is called when the peer has it on disk, and not just in memory
    */
-  send(peer: Peer, place: KeyPlace, options: { durable?: boolean; replace?: boolean; done?: (ok: boolean) => void } = {}): void {
+  send(
+    peer: Peer,
+    place: KeyPlace,
+    options: { durable?: boolean; replace?: boolean; done?: (ok: boolean) => void } = {},
+  ): void {
     let q = this.queues.get(peer);
     if (q === undefined) {
       q = { wants: new Map(), underWay: new Map(), busy: false };

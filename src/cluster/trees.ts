@@ -6,19 +6,17 @@
  * after a start the trees are built in the background, and a partition takes part in no exchange before.
  */
 import { RANGE_PAGE_ROWS } from '../base/limits.ts';
+import type { TreeRow } from '../merkle/diff.ts';
+import { leafTerm, MerkleTree, partitionRange } from '../merkle/tree.ts';
 import type { Timer, Timers } from '../ports/clock.ts';
 import type { Engine } from '../ports/engine.ts';
 import type { Log } from '../ports/log.ts';
-import type { TreeRow } from '../merkle/diff.ts';
-import { leafTerm, MerkleTree, partitionRange } from '../merkle/tree.ts';
 import { positionOf } from '../ring/position.ts';
-import { hashEntry } from '../types/state.ts';
-import { STRING } from '../types/kinds.ts';
-import { Entry } from '../types/state.ts';
-import { REGISTER } from '../types/kinds.ts';
-import { COUNTER, IN_TREE, STALE, StoredKey } from '../store/object.ts';
 import type { Database, Keyspace } from '../store/keyspace.ts';
+import { COUNTER, IN_TREE, STALE, StoredKey } from '../store/object.ts';
 import { decodeObject } from '../store/rows.ts';
+import { REGISTER, STRING } from '../types/kinds.ts';
+import { Entry, hashEntry } from '../types/state.ts';
 
 /** Objects whose terms are worked out in one go, and how often that is looked at, in ms. */
 const SLICE_OBJECTS = 1000;
@@ -251,10 +249,21 @@ export class Trees {
         for (const row of await this.engine.range(db.index, first, end, Number.MAX_SAFE_INTEGER)) {
           if (shard.map.has(row.key)) continue;
           const o = new StoredKey(row.key, 0, row.db);
-          decodeObject(this.keys, o, row.state, row.spread ? await this.engine.entries(row.db, row.pos, row.key) : null);
+          decodeObject(
+            this.keys,
+            o,
+            row.state,
+            row.spread ? await this.engine.entries(row.db, row.pos, row.key) : null,
+          );
           if (o.contextHash() === 0) continue;
           seen.add(row.key);
-          rows.push({ db: db.index, pos: row.pos, key: row.key, contextHash: o.contextHash(), checksum: checksumOf(o) });
+          rows.push({
+            db: db.index,
+            pos: row.pos,
+            key: row.key,
+            contextHash: o.contextHash(),
+            checksum: checksumOf(o),
+          });
         }
       }
       if (shard.map.size === 0) continue;
@@ -268,5 +277,3 @@ export class Trees {
     return rows.sort((a, b) => a.pos - b.pos);
   }
 }
-
-

@@ -122,7 +122,9 @@ function swapdb(c: CommandContext): void {
   });
   for (const n of numbers) if (n < 0 || n >= c.keys.names.length) throw DB_RANGE;
   if (!c.server.coverage.isAlone)
-    throw new ReplyError('ERR SWAPDB is for a node that is alone: the members of a cluster can not change names at once');
+    throw new ReplyError(
+      'ERR SWAPDB is for a node that is alone: the members of a cluster can not change names at once',
+    );
   if (numbers[0] !== numbers[1]) c.keys.swap(numbers[0], numbers[1]);
   c.out.ok();
 }

@@ -33,7 +33,10 @@ function scan(c: CommandContext): void {
     else throw SYNTAX_ERROR;
   }
   const { coverage } = c.server;
-  const step = type === null ? coverage.step(db, cursor, Math.min(count, 100_000)) : coverage.typed(db, cursor, Math.min(count, 100_000));
+  const step =
+    type === null
+      ? coverage.step(db, cursor, Math.min(count, 100_000))
+      : coverage.typed(db, cursor, Math.min(count, 100_000));
   const reply = (out: ReplyWriter, { keys: all, cursor: next, types }: ScanStep & { types?: number[] }) => {
     const found = type === null ? all : all.filter((_, i) => TYPE_NAMES[types![i]] === type);
     const list = pattern === null || pattern === '*' ? found : found.filter((key) => globMatch(pattern, key));

@@ -98,7 +98,12 @@ export class Coverage {
     return { found, upTo: step.cursor === 0 ? POSITIONS : step.cursor };
   }
 
-  private async ask(peer: Peer, db: Database, cursor: number, count: number): Promise<{ found: Found[]; upTo: number }> {
+  private async ask(
+    peer: Peer,
+    db: Database,
+    cursor: number,
+    count: number,
+  ): Promise<{ found: Found[]; upTo: number }> {
     const fill = (w: ByteWriter) => {
       w.u8(db.index);
       w.u53(cursor);

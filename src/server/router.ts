@@ -131,7 +131,18 @@ export class Router implements ClusterServer {
   private before: Map<string, KeyState | null> | null = null;
   private since = 0;
   private reruns = 0;
-  stats = { local: 0, replicaReads: 0, forwarded: 0, served: 0, reruns: 0, freshened: 0, retried: 0, undone: 0, expired: 0, twice: 0 };
+  stats = {
+    local: 0,
+    replicaReads: 0,
+    forwarded: 0,
+    served: 0,
+    reruns: 0,
+    freshened: 0,
+    retried: 0,
+    undone: 0,
+    expired: 0,
+    twice: 0,
+  };
 
   constructor(server: GrammeServer, cluster: Cluster) {
     this.server = server;
@@ -329,7 +340,8 @@ export class Router implements ClusterServer {
         client.fresh = true;
         server.retry(client);
       },
-      (error) => server.failWaiting(client, error instanceof ReplyError ? error : new ReplyError(`ERR ${String(error)}`)),
+      (error) =>
+        server.failWaiting(client, error instanceof ReplyError ? error : new ReplyError(`ERR ${String(error)}`)),
     );
   }
 
@@ -439,7 +451,14 @@ export class Router implements ClusterServer {
     }
   }
 
-  unclean(peer: Peer, ticket: Ticket | null, opNumber: number, dbIndex: number, key: string, theirs: KeyState | null): void {
+  unclean(
+    peer: Peer,
+    ticket: Ticket | null,
+    opNumber: number,
+    dbIndex: number,
+    key: string,
+    theirs: KeyState | null,
+  ): void {
     const { cluster } = this;
     const db = this.server.keys.databases[dbIndex];
     if (db === undefined) return;
@@ -478,7 +497,10 @@ export class Router implements ClusterServer {
     if (op === undefined || db === undefined || op.undone) return;
     op.undone = true;
     this.stats.twice++;
-    this.server.log.debug({ id: op.number, key, by: done.by.slice(0, 8) }, 'a command was run twice: this one is undone');
+    this.server.log.debug(
+      { id: op.number, key, by: done.by.slice(0, 8) },
+      'a command was run twice: this one is undone',
+    );
     this.cluster.requests.put(op.tag, op.number, done);
     const { slot } = this.server.store.placeOf(db, key);
     if (this.server.keys.isResident(db, key, slot)) {
@@ -657,7 +679,8 @@ export class Router implements ClusterServer {
   private firstRoute(argv: Argv): Route {
     const command = this.server.table.find(argv);
     const sub = command?.subcommands?.get(argv.lower(1)) ?? command;
-    const i = sub === null || sub === undefined ? 1 : sub.onlyKey || (this.server.table.keyPositions(sub.spec, argv)?.[0] ?? 1);
+    const i =
+      sub === null || sub === undefined ? 1 : sub.onlyKey || (this.server.table.keyPositions(sub.spec, argv)?.[0] ?? 1);
     return this.routeOf(argv, i);
   }
 

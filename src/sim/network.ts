@@ -319,12 +319,7 @@ export class SimNetwork {
    * Opens a session; `opened` is given null when it is refused (nobody is there) or times out (the way is cut). As with
    * TCP it is open here once the answer is back, and there before anything that is sent over it.
    */
-  connect(
-    from: string,
-    to: string,
-    opened: (session: Session | null, refused: boolean) => void,
-    port = 0,
-  ): void {
+  connect(from: string, to: string, opened: (session: Session | null, refused: boolean) => void, port = 0): void {
     const origin = this.nodes.get(from);
     if (origin === undefined || !origin.up) return;
     const there = this.delay(this.faultsOf(from, to));

@@ -54,7 +54,7 @@ const CONVERGE_MS = 180_000;
 /** How often the replicas are compared while things go wrong. */
 const SAMPLE_MS = 1000;
 /** What a gauge may be when nothing is going on. */
-const FLOORS: Gauges = { 'journal backlog bytes': 0, 'dirty keys': 0, hints: 0, 'frames queued': 0 };
+const FLOORS: Gauges = { 'journal backlog bytes': 64 * 1024, 'dirty keys': 100, hints: 0, 'frames queued': 0 };
 
 export async function runSeed(options: RunOptions): Promise<RunResult> {
   const { seed } = options;

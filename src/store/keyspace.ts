@@ -25,7 +25,20 @@ import type { Addition, Entry, EntryRef, KeyEvent, KeyState } from '../types/sta
 import { viewOf } from '../types/view.ts';
 import type { Journal } from './journal.ts';
 import type { KeyFilter } from './key-filter.ts';
-import { COUNTED, COUNTED_EXPIRES, COUNTER, DIRTY, OVERFLOW, RAW, ROW_EXISTS, ROW_EXPIRES, ROW_LIVE, STALE, StoredKey, TEXT } from './object.ts';
+import {
+  COUNTED,
+  COUNTED_EXPIRES,
+  COUNTER,
+  DIRTY,
+  OVERFLOW,
+  RAW,
+  ROW_EXISTS,
+  ROW_EXPIRES,
+  ROW_LIVE,
+  STALE,
+  StoredKey,
+  TEXT,
+} from './object.ts';
 import {
   recordEvent,
   recordFlush,
@@ -106,7 +119,7 @@ export class Keyspace {
   /** Objects to fold. */
   dirty: StoredKey[] = [];
   /** This node's actor. */
-  readonly actor: number;
+  actor: number;
   /** This node is the only member: nothing concurrent can be elsewhere, so chains survive restarts and records can go. */
   sole = true;
   /** Own stamps at or below this were made before this process held the keys. */

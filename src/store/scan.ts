@@ -103,11 +103,7 @@ export class Scanner {
     const found = new Set<string>();
     for (const row of rows) {
       const resident = shard.map.get(row.key);
-      if (
-        resident !== undefined
-          ? this.keys.isLive(resident)
-          : db.shards[partition] === shard && this.rowLives(row)
-      ) {
+      if (resident !== undefined ? this.keys.isLive(resident) : db.shards[partition] === shard && this.rowLives(row)) {
         found.add(row.key);
       }
     }

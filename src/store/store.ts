@@ -274,6 +274,19 @@ export class Store {
     );
   }
 
+  /**
+   * Goes on under another name: peers know a later session of this node than this one, so its disk went back, or a copy of
+   * it runs elsewhere. What it has written so far stays what it is.
+   */
+  async renewActor(session: number): Promise<void> {
+    const { identity } = this;
+    identity.session = Math.max(identity.session, session) + 1;
+    identity.actor = this.options.random.bytes(ACTOR_BYTES).toString('hex');
+    this.keys.actor = actorNumber(Buffer.from(identity.actor, 'hex').latin1Slice());
+    this.keys.chainStart = this.hlc.current();
+    await this.engine.setMeta('identity', Buffer.from(JSON.stringify(identity)));
+  }
+
   /** Joins a cluster: tokens are signed and read with its key from now on. */
   async adoptCluster(clusterId: string, tokenKey: string): Promise<void> {
     const { identity } = this;
