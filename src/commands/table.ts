@@ -22,6 +22,8 @@ export class Command {
   readonly onlyKey: number;
   /** It has keys. */
   readonly keyed: boolean;
+  /** It looks at this node and not at the cluster. */
+  readonly local: boolean;
   readonly subcommands: Map<string, Command> | null;
   readonly stat: CommandStat;
 
@@ -41,6 +43,7 @@ export class Command {
     const fixed = spec.keys?.length === 1 && spec.getKeys === undefined && typeof first.begin === 'number';
     this.onlyKey = fixed && first.range !== undefined && first.range.last === 0 ? (first.begin as number) : 0;
     this.keyed = spec.getKeys !== undefined || (spec.keys?.some((k) => !k.flags.includes('not_key')) ?? false);
+    this.local = /^(dynamo|debug|command|cluster)\|/.test(this.fullName);
     this.stat = new CommandStat(this.fullName);
     this.subcommands = spec.subcommands
       ? new Map(spec.subcommands.map((s) => [s.name, new Command(s, spec.name)]))

@@ -78,11 +78,11 @@ interface Operation {
   client: Client;
   start: number;
   end: number;
-  /** Null when it never runs again. */
-  argv: Argv | null;
-  command: Command;
+  /** Where its arguments are in the table's bytes; negative when it never runs again. */
+  at: number;
   group: Group;
   db: number;
+  resp: 2 | 3;
   /** What the keys were, for a write that may have to be undone. */
   before: Map<string, KeyState | null> | null;
   since: number;
@@ -126,6 +126,9 @@ export class Router implements ClusterServer {
   private readonly incoming = new Argv(256);
   /** Set by `enter`: the command at hand reads as a replica and not as the coordinator. */
   private foreign = false;
+  private lastRoute: Route | null = null;
+  private readonly spareOps: Operation[] = [];
+  private readonly spareTables: Table[] = [];
   private strictGroup: Group | null = null;
   private compareToo = true;
   private before: Map<string, KeyState | null> | null = null;
@@ -159,7 +162,7 @@ export class Router implements ClusterServer {
     this.compareToo = true;
     this.before = null;
     const { cluster } = this;
-    if (!command.keyed || LOCAL.test(command.fullName)) return true;
+    if (!command.keyed || command.local) return true;
     if (cluster.ring.layout === null) {
       this.server.replyNow(client, '-LOADING Gramme is waiting to join its cluster\r\n');
       return false;
@@ -203,6 +206,7 @@ export class Router implements ClusterServer {
 
   private enterOne(client: Client, command: Command, argv: Argv, i: number, fresh: boolean): boolean {
     const route = this.routeOf(argv, i);
+    this.lastRoute = route;
     const pinned = this.isPinned(client);
     if (route.coordinator === null && !route.nobody) {
       if (argv.argc > 2 && command.spec.group === 'dynamo' && !this.enterDynamo(client, command, argv, route, fresh))
@@ -366,50 +370,76 @@ export class Router implements ClusterServer {
         ticket.hasRequests = true;
         cluster.requests.put(request.tag, request.id, { by: cluster.self, reply: request.reply });
       }
-      const again = this.before !== null;
-      const table = tableOf(ticket);
-      table[wrote] = this.operation(client, command, argv, start, end, again, true, cluster.lastGroup!);
+      this.enterOperation(ticket, wrote, client, argv, start, end, this.before !== null, true, cluster.lastGroup!);
       server.output.wake();
       return;
     }
-    if (failed || !command.keyed || !this.compareToo || LOCAL.test(command.fullName)) return;
+    if (failed || !command.keyed || !this.compareToo || command.local) return;
     this.compare(client, command, argv, start, end);
   }
 
-  private operation(
+  /** Enters the command at hand into the ticket's table, as operation `n`. */
+  private enterOperation(
+    ticket: Ticket,
+    n: number,
     client: Client,
-    command: Command,
     argv: Argv,
     start: number,
     end: number,
     again: boolean,
     wrote: boolean,
     group: Group,
-  ): Operation {
-    return {
-      client,
-      start,
-      end,
-      argv: again ? argv.copy() : null,
-      command,
-      group,
-      db: client.db,
-      before: this.before,
-      since: this.since,
-      wrote,
-      foreign: this.foreign,
-      replaced: false,
-      reruns: this.reruns,
-      tag: client instanceof VirtualClient ? client.tag : 0,
-      number: client instanceof VirtualClient ? client.number : 0,
-      undone: false,
-    };
+  ): void {
+    let table = ticket.table as Table | null;
+    if (table === null) {
+      table = this.spareTables.pop() ?? { ops: [], args: new ByteWriter(1024) };
+      ticket.table = table;
+    }
+    const op = this.spareOps.pop() ?? blankOperation();
+    op.client = client;
+    op.start = start;
+    op.end = end;
+    op.at = -1;
+    if (again) {
+      op.at = table.args.pos;
+      writeArguments(table.args, argv);
+    }
+    op.group = group;
+    op.db = client.db;
+    op.resp = client.resp;
+    op.before = this.before;
+    op.since = this.since;
+    op.wrote = wrote;
+    op.foreign = this.foreign;
+    op.replaced = false;
+    op.reruns = this.reruns;
+    const virtual = client instanceof VirtualClient;
+    op.tag = virtual ? client.tag : 0;
+    op.number = virtual ? client.number : 0;
+    op.undone = false;
+    table.ops[n] = op;
+  }
+
+  /** Nobody asks for the ticket's operations any more. */
+  private recycleTable(ticket: Ticket): void {
+    const table = ticket.table as Table | null;
+    if (table === null) return;
+    ticket.table = null;
+    for (const op of table.ops) {
+      if (op === undefined || op.replaced || this.spareOps.length >= SPARE_OPERATIONS) continue;
+      op.before = null;
+      this.spareOps.push(op);
+    }
+    table.ops.length = 0;
+    table.args.reset();
+    if (this.spareTables.length < SPARE_TABLES && table.args.buf.length <= 1024 * 1024) this.spareTables.push(table);
   }
 
   private compare(client: Client, command: Command, argv: Argv, start: number, end: number): void {
     const { cluster, server } = this;
     const { keys } = server;
     let op = -1;
+    let group: Group | null = null;
     const one = command.onlyKey > 0;
     const positions = one ? ONE : (server.table.keyPositions(command.spec, argv) ?? []);
     const db = server.dbOf();
@@ -418,9 +448,10 @@ export class Router implements ClusterServer {
       const { buf, offsets } = argv;
       const from = offsets[2 * i];
       const to = offsets[2 * i + 1];
-      const slot = slotOfBytes(buf, from, to);
-      const { read } = cluster.route(keys.partitionOf(slot));
+      const slot = one ? 0 : slotOfBytes(buf, from, to);
+      const { read } = one ? this.lastRoute! : cluster.route(keys.partitionOf(slot));
       if (read.targets.length === 0) continue;
+      group ??= read;
       let o = keys.lastFound;
       if (!one) {
         const key = argv.str(i);
@@ -432,13 +463,14 @@ export class Router implements ClusterServer {
     }
     if (op < 0) return;
     const ticket = cluster.replicator.ticket();
-    tableOf(ticket)[op] = this.operation(client, command, argv, start, end, true, false, ticket.groups[0]);
+    this.enterOperation(ticket, op, client, argv, start, end, true, false, group!);
   }
 
   // ------------------------------------------------------------------ what the replicas say
 
-  done(_ticket: Ticket): void {
+  done(ticket: Ticket): void {
     this.server.output.releaseReady();
+    if (!ticket.hasRequests) this.recycleTable(ticket);
   }
 
   failed(ticket: Ticket, group: Group, copies: number): void {
@@ -467,9 +499,10 @@ export class Router implements ClusterServer {
     if (theirs === null || !this.server.keys.isResident(db, key, place.slot)) {
       // too large to come along: get it, and run again what rests on it
       const hole = ticket !== null && op !== undefined ? this.takeBack(ticket, op) : null;
+      const argv = hole === null ? null : readArguments(ticket!, op!);
       cluster.reads.read(place, { r: cluster.options.r, min: 1, timeoutMs: 0 }).then(
-        () => this.again(op, hole),
-        () => this.again(op, hole),
+        () => this.again(op, hole, argv),
+        () => this.again(op, hole, argv),
       );
       return;
     }
@@ -479,6 +512,7 @@ export class Router implements ClusterServer {
     if (!news || op === undefined || ticket === null) return;
     const hole = this.takeBack(ticket, op);
     if (hole === null) return;
+    const argv = readArguments(ticket, op);
     if (op.wrote) {
       const before = op.before?.get(`${dbIndex}:${key}`) ?? null;
       this.server.keys.undo(db, key, place.slot, op.since, before, theirs);
@@ -487,7 +521,7 @@ export class Router implements ClusterServer {
       cluster.replicateOwn();
       this.server.output.wake();
     }
-    this.again(op, hole);
+    this.again(op, hole, argv);
   }
 
   /** Somebody else has run the same forwarded command: this node's write is undone, and the other one's reply counts. */
@@ -515,24 +549,24 @@ export class Router implements ClusterServer {
 
   /** The reply is not to go out: it rested on less than there is. */
   private takeBack(ticket: Ticket, op: Operation): Hole | null {
-    if (op.argv === null || op.replaced) return null;
+    if (op.at < 0 || op.replaced) return null;
     op.replaced = true;
     return this.server.output.patch(ticket, op.client, op.start, op.end);
   }
 
-  private again(op: Operation | undefined, hole: Hole | null): void {
-    if (op === undefined || hole === null) return;
+  private again(op: Operation | undefined, hole: Hole | null, argv: Argv | null): void {
+    if (op === undefined || hole === null || argv === null) return;
     this.stats.reruns++;
     if (op.reruns >= MAX_RERUNS) {
       this.server.output.fill(hole, TRY_AGAIN);
       return;
     }
-    const client = this.virtual(op.db, op.client.resp, !op.foreign);
+    const client = this.virtual(op.db, op.resp, !op.foreign);
     client.sink = this.filler(hole);
     client.noReplica = op.foreign;
     client.tag = op.tag;
     client.number = op.number;
-    this.run(client, op.argv!, op.reruns + 1);
+    this.run(client, argv, op.reruns + 1);
   }
 
   private filler(hole: Hole): Sink {
@@ -580,15 +614,7 @@ export class Router implements ClusterServer {
     w.u8((client.resp === 3 ? RESP3 : 0) | (client.noReplica ? NO_READ : 0));
     w.u32(this.tag);
     w.varint(client.db);
-    w.varint(argv.argc);
-    for (let i = 0; i < argv.argc; i++) {
-      const from = argv.offsets[2 * i];
-      const n = argv.offsets[2 * i + 1] - from;
-      w.varint(n);
-      w.ensure(n);
-      argv.buf.copy(w.buf, w.pos, from, from + n);
-      w.pos += n;
-    }
+    writeArguments(w, argv);
     const now = this.server.clock.monotonic();
     const p: Pending = {
       id: this.lastId,
@@ -863,8 +889,6 @@ export class Router implements ClusterServer {
 
 const ONE = [0];
 const NOTHING = Buffer.alloc(0);
-/** These look at this node and not at the cluster. */
-const LOCAL = /^(dynamo|debug|command|memory\|doctor|cluster)\|/;
 
 function isRetry(client: Client): client is VirtualClient {
   return client instanceof VirtualClient && client.retry;
@@ -881,9 +905,64 @@ function decodeForward(
   const flags = r.u8();
   const tag = r.u32();
   const db = r.varint();
+  takeArguments(r, argv);
+  if (r.pos > end || db > 1000) throw new TruncatedError();
+  return { argv, db, resp: flags & RESP3 ? 3 : 2, flags, tag };
+}
+
+/** A ticket's operations by number, and the arguments of those that may run again. */
+interface Table {
+  ops: Operation[];
+  args: ByteWriter;
+}
+
+const SPARE_OPERATIONS = 4096;
+const SPARE_TABLES = 64;
+const NO_OPERATIONS: Operation[] = [];
+
+function tableOf(ticket: Ticket): Operation[] {
+  return ticket.table === null ? NO_OPERATIONS : (ticket.table as Table).ops;
+}
+
+function blankOperation(): Operation {
+  return {
+    client: null as unknown as Client,
+    start: 0,
+    end: 0,
+    at: -1,
+    group: null as unknown as Group,
+    db: 0,
+    resp: 2,
+    before: null,
+    since: 0,
+    wrote: false,
+    foreign: false,
+    replaced: false,
+    reruns: 0,
+    tag: 0,
+    number: 0,
+    undone: false,
+  };
+}
+
+function writeArguments(w: ByteWriter, argv: Argv): void {
+  w.varint(argv.argc);
+  const { buf, offsets } = argv;
+  for (let i = 0; i < argv.argc; i++) {
+    const from = offsets[2 * i];
+    const n = offsets[2 * i + 1] - from;
+    w.varint(n);
+    w.ensure(n);
+    buf.copy(w.buf, w.pos, from, from + n);
+    w.pos += n;
+  }
+}
+
+/** Reads arguments in place. */
+function takeArguments(r: ByteReader, argv: Argv): void {
   const argc = r.varint();
   argv.reserve(argc);
-  argv.buf = buf;
+  argv.buf = r.buf;
   argv.argc = argc;
   for (let i = 0; i < argc; i++) {
     const n = r.varint();
@@ -891,13 +970,14 @@ function decodeForward(
     r.pos += n;
     argv.offsets[2 * i + 1] = r.pos;
   }
-  if (r.pos > end || db > 1000) throw new TruncatedError();
-  return { argv, db, resp: flags & RESP3 ? 3 : 2, flags, tag };
 }
 
-function tableOf(ticket: Ticket): Operation[] {
-  if (ticket.table === null) ticket.table = [];
-  return ticket.table as Operation[];
+/** A command's arguments, in bytes of their own. */
+function readArguments(ticket: Ticket, op: Operation): Argv {
+  const { args } = ticket.table as Table;
+  const argv = new Argv();
+  takeArguments(new ByteReader(args.buf, op.at, args.pos), argv);
+  return argv.copy();
 }
 
 /** Must the command run again when it turns out that there was more than it saw? */
