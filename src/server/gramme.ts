@@ -13,7 +13,7 @@ import type { Clock, Random, Timer, Timers } from '../ports/clock.ts';
 import type { SyncPolicy } from '../ports/engine.ts';
 import type { Host } from '../ports/host.ts';
 import type { Log } from '../ports/log.ts';
-import type { Connection, Listener, Transport } from '../ports/transport.ts';
+import type { Connection, Listener, TlsOptions, Transport } from '../ports/transport.ts';
 import { Argv } from '../resp/argv.ts';
 import { INCOMPLETE, INVALID, RequestParser } from '../resp/parser.ts';
 import type { ReplyWriter } from '../resp/reply.ts';
@@ -27,6 +27,7 @@ import { formatMonitorLine } from './monitor.ts';
 import { Output } from './output.ts';
 import type { Router } from './router.ts';
 import type { Server } from './server.ts';
+import { tlsOptions } from './tls.ts';
 import { Sla } from './sla.ts';
 import { Stats } from './stats.ts';
 
@@ -152,13 +153,17 @@ export class GrammeServer implements Server, CommandContext {
     const backlog = this.config.num('tcp-backlog');
     const accept = (connection: Connection) => this.accept(connection);
     const keepAliveSeconds = this.config.num('tcp-keepalive');
-    if (port > 0) {
+    const tlsPort = this.config.num('tls-port');
+    const ports: { port: number; tls?: TlsOptions }[] = [];
+    if (port > 0) ports.push({ port });
+    if (tlsPort > 0) ports.push({ port: tlsPort, tls: tlsOptions(this.config) });
+    for (const { port, tls } of ports) {
       for (const bind of this.config.list('bind')) {
         const optional = bind.startsWith('-');
         const address = optional ? bind.slice(1) : bind;
         const host = address === '*' ? '0.0.0.0' : address === '::*' ? '::' : address;
         try {
-          this.listeners.push(await this.transport.listen({ host, port, backlog, keepAliveSeconds }, accept));
+          this.listeners.push(await this.transport.listen({ host, port, backlog, keepAliveSeconds, tls }, accept));
         } catch (error) {
           if (!optional) throw error;
           this.log.debug({ address, error: String(error) }, 'an optional address is not available');

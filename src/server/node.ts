@@ -14,6 +14,7 @@ import { Store } from '../store/store.ts';
 import type { Config } from './config.ts';
 import { GrammeServer } from './gramme.ts';
 import { Router } from './router.ts';
+import { tlsOptions } from './tls.ts';
 
 export interface NodePorts {
   engine: Engine;
@@ -84,7 +85,7 @@ function clusterOptions(config: Config, log: Log): ClusterOptions {
     zone: config.get('cluster-zone'),
     weight: Math.max(1, Math.round(Number(config.get('cluster-weight')) * WEIGHT_UNIT)),
     secret: config.get('cluster-secret'),
-    tls: null,
+    tls: config.bool('tls-cluster') ? tlsOptions(config) : null,
     bindHost: everywhere ? '0.0.0.0' : bind,
     port,
     busAddress: `${host}:${config.num('cluster-announce-bus-port') || port}`,
