@@ -5,7 +5,7 @@
  * Nothing here knows what a command is: the server asks for a `Route`, runs the command or sends it on, and gives the
  * records that came of it to `replicate`.
  */
-import { ByteReader, type ByteWriter } from '../base/bytes.ts';
+import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import type { Clock, Random, Timers } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
 import type { TlsOptions, Transport } from '../ports/transport.ts';
@@ -22,7 +22,7 @@ import { Reads } from './reads.ts';
 import { Receiver } from './receiver.ts';
 import { Repair } from './repair.ts';
 import { type Group, type Quota, Replicator, type ReplicatorEvents, type RequestName } from './replicator.ts';
-import { Requests } from './requests.ts';
+import { type Done, Requests } from './requests.ts';
 import type { Ring } from './ring.ts';
 import { Rpc } from './rpc.ts';
 import { States } from './states.ts';
@@ -85,6 +85,8 @@ export interface ClusterServer extends Omit<ReplicatorEvents, 'missed'> {
   /** Who coordinates what has changed. */
   routesChanged(): void;
   sweep(now: number): void;
+  /** Another node has run the same forwarded command, and its write stands. */
+  undoByName(tag: number, id: number, done: Done): void;
   /** A peer's link is up. */
   met(peer: Peer): void;
   takeFloors(r: ByteReader): Promise<void>;
@@ -176,7 +178,10 @@ export class Cluster {
       failed: (t, g, copies) => this.server.failed(t, g, copies),
       unclean: (peer, t, op, db, key, theirs) => this.server.unclean(peer, t, op, db, key, theirs),
       twice: (t, op, db, key, done) => this.server.twice(t, op, db, key, done),
-      missed: (owner, buf, start) => this.hints.add(owner, keyOfRecord(store.keys, buf, start)),
+      missed: (owner, buf, start, request) => {
+        this.hints.add(owner, keyOfRecord(store.keys, buf, start));
+        if (request !== null) this.requests.miss(owner, request);
+      },
     });
     this.receiver = new Receiver({
       store,
@@ -483,8 +488,42 @@ export class Cluster {
     peer.nextSeq = Math.max(peer.nextSeq, peer.acked + 1);
     this.peers.attach(link);
     this.membership.linkUp(link);
+    this.sayNames(peer);
     this.server.met(peer);
     this.nextHints = 0;
+  }
+
+  /**
+   * What this node has run for others while the peer was out of reach. It may have been asked to run the same: then one of
+   * the two undoes it.
+   */
+  private sayNames(peer: Peer): void {
+    const list = this.requests.takeMissed(peer.id);
+    if (list.length === 0) return;
+    const w = new ByteWriter(1024);
+    w.varint(list.length);
+    for (const { tag, id, reply } of list) writeDone(w, tag, id, this.self, reply);
+    if (!peer.link?.send(m.NAMES, w.buf, 0, w.pos)) for (const x of list) this.requests.miss(peer.id, x);
+  }
+
+  private takeNames(r: ByteReader): void {
+    for (let n = r.varint(); n > 0; n--) {
+      const { tag, id, done } = readDone(r);
+      const known = this.requests.get(tag, id);
+      if (known === undefined || known.by === done.by) {
+        this.requests.put(tag, id, done);
+        continue;
+      }
+      // of two that have run it the one with the lower id stands, for everybody
+      const [stands, yields] = known.by < done.by ? [known, done] : [done, known];
+      this.requests.put(tag, id, stands);
+      if (yields.by === this.self) this.server.undoByName(tag, id, stands);
+      else {
+        const w = new ByteWriter(128);
+        writeDone(w, tag, id, stands.by, stands.reply);
+        this.peers.get(yields.by).link?.send(m.TWICE, w.buf, 0, w.pos);
+      }
+    }
   }
 
   private linkDown(link: Link): void {
@@ -600,6 +639,15 @@ export class Cluster {
       case m.EXCHANGE:
         this.repair.take(peer, r);
         return;
+      case m.NAMES:
+        this.takeNames(r);
+        return;
+      case m.TWICE: {
+        const { tag, id, done } = readDone(r);
+        this.requests.put(tag, id, done);
+        this.server.undoByName(tag, id, done);
+        return;
+      }
       case m.FLOORS:
         this.server.takeFloors(r).catch(failed);
         return;
@@ -644,4 +692,19 @@ export class Cluster {
   place(db: number, key: string): KeyPlace {
     return this.store.placeOf(this.store.keys.databases[db], key);
   }
+}
+
+function writeDone(w: ByteWriter, tag: number, id: number, by: string, reply: Buffer): void {
+  w.u32(tag);
+  w.u53(id);
+  w.str(by);
+  w.varint(reply.length);
+  w.bytes(reply);
+}
+
+function readDone(r: ByteReader): { tag: number; id: number; done: Done } {
+  const tag = r.u32();
+  const id = r.u53();
+  const by = r.str();
+  return { tag, id, done: { by, reply: Buffer.from(r.rawStr(r.varint()), 'latin1') } };
 }

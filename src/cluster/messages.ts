@@ -56,3 +56,7 @@ export const UNCLEAN_LARGE = 2;
 export const UNCLEAN_TWICE = 3;
 /** What has been flushed: databases and their floors. */
 export const FLOORS = 36;
+/** Forwarded commands that the sender has run while the receiver was out of reach. */
+export const NAMES = 37;
+/** A forwarded command was run by another node too, whose write stands: the receiver undoes its own. */
+export const TWICE = 38;

@@ -10,7 +10,7 @@
  * hinted (`cluster/hints`). What a replica says of an operation beyond "taken" (it had seen something else than the
  * coordinator) is handed to the owner of the ticket while that still holds the reply, and otherwise only repaired.
  */
-import { type ByteReader, ByteWriter } from '../base/bytes.ts';
+import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import type { Clock } from '../ports/clock.ts';
 import { decodeState, type KeyState } from '../types/state.ts';
 import {
@@ -43,6 +43,8 @@ export interface RequestName {
 
 /** Done tickets whose operations are still known. */
 const RECENT_TICKETS = 512;
+/** Of these, ones with forwarded commands that some owner has missed are known longer. */
+const MAX_KEPT_TICKETS = 4096;
 
 /** Peers of which `need` must acknowledge. */
 export interface Quota {
@@ -76,6 +78,8 @@ export class Ticket {
   sealed = false;
   done = false;
   hasRequests = false;
+  /** An owner has missed something of it that came of a forwarded command. */
+  kept = false;
   /** What the owner of the replies knows of the operations. */
   table: unknown = null;
 
@@ -97,7 +101,7 @@ export interface ReplicatorEvents {
   /** Another node has run the same forwarded command, and its write stands: this one is to be undone. */
   twice(ticket: Ticket | null, op: number, db: number, key: string, done: Done): void;
   /** These writes did not reach this owner: [start, end) of a record in buf. */
-  missed(owner: string, buf: Buffer, start: number): void;
+  missed(owner: string, buf: Buffer, start: number, request: RequestName | null): void;
 }
 
 export class Replicator {
@@ -106,6 +110,7 @@ export class Replicator {
   private current: Ticket | null = null;
   /** Done, and with operations of forwarded commands. */
   private readonly recent: Ticket[] = [];
+  private readonly kept: Ticket[] = [];
   private lastTicket = 0;
   private readonly spare: ByteWriter[] = [];
   private readonly peers: Peers;
@@ -199,7 +204,8 @@ export class Replicator {
       const peer = targets[i];
       const owner = hintFor[i];
       if (!this.canSend(peer)) {
-        this.events.missed(owner ?? peer.id, buf, start);
+        this.events.missed(owner ?? peer.id, buf, start, request);
+        if (request !== null) t.kept = true;
         continue;
       }
       const w = this.frameOf(peer, t);
@@ -220,7 +226,8 @@ export class Replicator {
       buf.copy(w.buf, w.pos, start, end);
       w.pos += n;
     }
-    for (let i = 0; i < absent.length; i++) this.events.missed(absent[i], buf, start);
+    if (absent.length > 0 && request !== null) t.kept = true;
+    for (let i = 0; i < absent.length; i++) this.events.missed(absent[i], buf, start, request);
   }
 
   /** Asks a group's peers whether they have seen of a key what this node has. */
@@ -305,12 +312,11 @@ export class Replicator {
     const kind = r.u8();
     const db = r.u8();
     const key = r.str();
-    const first = this.queue.length > 0 ? this.queue[0].n : n + 1;
-    const ticket = n >= first ? (this.queue[n - first] ?? null) : null;
+    const ticket = this.find(n);
     if (kind === UNCLEAN_TWICE) {
       const by = r.str();
       const reply = Buffer.from(r.rawStr(r.varint()), 'latin1');
-      this.events.twice(ticket ?? this.recent.find((t) => t.n === n) ?? null, op, db, key, { by, reply });
+      this.events.twice(ticket, op, db, key, { by, reply });
       return;
     }
     const theirs = kind === UNCLEAN_STATE ? decodeState(r) : null;
@@ -356,9 +362,23 @@ export class Replicator {
     this.check();
   }
 
+  /** A ticket that is open, or that has been done not long ago. */
+  private find(n: number): Ticket | null {
+    if (this.queue.length > 0 && n >= this.queue[0].n) return this.queue[n - this.queue[0].n] ?? null;
+    return this.recent.find((t) => t.n === n) ?? this.kept.find((t) => t.n === n) ?? null;
+  }
+
+  /** Tickets whose operations may still have to be undone, newest first. */
+  *undoable(): IterableIterator<Ticket> {
+    for (let i = this.queue.length - 1; i >= 0; i--) yield this.queue[i];
+    for (let i = this.recent.length - 1; i >= 0; i--) yield this.recent[i];
+    for (let i = this.kept.length - 1; i >= 0; i--) yield this.kept[i];
+  }
+
   private hintFrame(peer: Peer, w: ByteWriter): void {
     const { buf, pos } = w;
     let at = HEADER_BYTES;
+    const ticket = this.find(new ByteReader(buf, 7, HEADER_BYTES).u53());
     const varint = () => {
       let v = 0;
       let scale = 1;
@@ -385,13 +405,18 @@ export class Replicator {
         owner = buf.latin1Slice(at, at + n);
         at += n;
       }
+      let request: RequestName | null = null;
       if (kind & OP_REQUEST) {
+        const tag = buf.readUInt32LE(at);
+        const id = new ByteReader(buf, at + 4, at + 11).u53();
         at += 11;
         const n = varint();
+        request = { tag, id, reply: Buffer.from(buf.subarray(at, at + n)) };
         at += n;
+        if (ticket !== null) ticket.kept = true;
       }
       if (plain === OP_WRITE_AFTER) at += 7;
-      this.events.missed(owner, buf, at);
+      this.events.missed(owner, buf, at, request);
       at += 4 + buf.readUInt32LE(at);
     }
   }
@@ -408,7 +433,10 @@ export class Replicator {
     if (done === 0) return;
     const finished = this.queue.splice(0, done);
     for (const t of finished) if (t.hasRequests) this.recent.push(t);
-    if (this.recent.length > 2 * RECENT_TICKETS) this.recent.splice(0, RECENT_TICKETS);
+    if (this.recent.length > 2 * RECENT_TICKETS) {
+      for (const t of this.recent.splice(0, RECENT_TICKETS)) if (t.kept) this.kept.push(t);
+      if (this.kept.length > MAX_KEPT_TICKETS) this.kept.splice(0, this.kept.length - MAX_KEPT_TICKETS);
+    }
     for (const t of finished) this.events.done(t);
   }
 

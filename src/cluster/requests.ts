@@ -24,7 +24,34 @@ export function replyBytes(buf: Buffer, start: number, end: number): Buffer {
   return Buffer.from(buf.subarray(start, end));
 }
 
+/** A forwarded command and what it replied. */
+export interface Ran {
+  tag: number;
+  id: number;
+  reply: Buffer;
+}
+
+/** Names kept for one peer that is out of reach, at most. */
+const MAX_MISSED = 20_000;
+
 export class Requests {
+  /** What was run here, by peers that have not heard of it. */
+  private readonly missed = new Map<string, Ran[]>();
+
+  /** A peer has missed a write that came of this command. */
+  miss(peer: string, ran: Ran): void {
+    const list = this.missed.get(peer);
+    if (list === undefined) this.missed.set(peer, [ran]);
+    else if (list.length < MAX_MISSED) list.push(ran);
+  }
+
+  /** What a peer that is back has to hear. */
+  takeMissed(peer: string): Ran[] {
+    const list = this.missed.get(peer) ?? [];
+    this.missed.delete(peer);
+    return list;
+  }
+
   private current = new Map<number, Map<number, Done>>();
   private previous = new Map<number, Map<number, Done>>();
   private turned = 0;

@@ -78,8 +78,10 @@ interface Operation {
   client: Client;
   start: number;
   end: number;
-  /** Where its arguments are in the table's bytes; negative when it never runs again. */
+  /** Where its arguments are in the table's bytes; negative when nobody will ask for them. */
   at: number;
+  /** Its reply rests on the state: it runs again when there was news. */
+  again: boolean;
   group: Group;
   db: number;
   resp: 2 | 3;
@@ -400,7 +402,8 @@ export class Router implements ClusterServer {
     op.start = start;
     op.end = end;
     op.at = -1;
-    if (again) {
+    op.again = again;
+    if (again || (client instanceof VirtualClient && client.tag !== 0)) {
       op.at = table.args.pos;
       writeArguments(table.args, argv);
     }
@@ -547,9 +550,28 @@ export class Router implements ClusterServer {
     if (hole !== null) this.server.output.fill(hole, done.reply);
   }
 
+  undoByName(tag: number, id: number, done: Done): void {
+    for (const ticket of this.cluster.replicator.undoable()) {
+      const ops = tableOf(ticket);
+      const n = ops.findIndex((op) => op !== undefined && op.wrote && op.tag === tag && op.number === id);
+      if (n < 0) continue;
+      const op = ops[n];
+      const argv = op.at < 0 ? null : readArguments(ticket, op);
+      const command = argv === null ? null : this.server.table.find(argv);
+      if (argv === null || command === null) return;
+      const db = this.server.keys.names[op.db];
+      const positions = command.onlyKey > 0 ? [command.onlyKey] : (this.server.table.keyPositions(command.spec, argv) ?? []);
+      for (const i of positions) {
+        op.undone = false;
+        this.twice(ticket, n, db.index, argv.str(i), done);
+      }
+      return;
+    }
+  }
+
   /** The reply is not to go out: it rested on less than there is. */
   private takeBack(ticket: Ticket, op: Operation): Hole | null {
-    if (op.at < 0 || op.replaced) return null;
+    if (!op.again || op.replaced) return null;
     op.replaced = true;
     return this.server.output.patch(ticket, op.client, op.start, op.end);
   }
@@ -930,6 +952,7 @@ function blankOperation(): Operation {
     start: 0,
     end: 0,
     at: -1,
+    again: false,
     group: null as unknown as Group,
     db: 0,
     resp: 2,
