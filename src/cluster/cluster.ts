@@ -29,6 +29,8 @@ import { States } from './states.ts';
 import { Trees } from './trees.ts';
 
 const HINTS_MS = 200;
+/** A member that was started waits this long for the others, in ms. */
+const START_MS = 1500;
 
 export interface ClusterOptions {
   n: number;
@@ -119,12 +121,20 @@ export class Cluster {
   private markW: ByteWriter;
   private mark = 0;
   private nextHints = 0;
+  private starting = true;
+  private startedAt = 0;
+  /** Resolves when this node serves. */
+  readonly started: Promise<void>;
+  private haveStarted: () => void = () => {};
   /** Who takes part in the operation that `replicate` has just sent. */
   lastGroup: Group | null = null;
   private stopped = false;
 
   private constructor(parts: ClusterParts, bus: Bus, peers: Peers, rpc: Rpc, membership: Membership) {
     const { store, clock, timers, random, log, options } = parts;
+    this.started = new Promise((resolve) => {
+      this.haveStarted = resolve;
+    });
     this.parts = parts;
     this.store = store;
     this.options = options;
@@ -245,6 +255,7 @@ export class Cluster {
   /** @param server what runs commands here */
   async start(server: ClusterServer): Promise<string> {
     this.server = server;
+    this.startedAt = this.parts.clock.monotonic();
     const { bus, peers, membership } = this;
     this.ringChanged('layout');
     await this.hints.start();
@@ -565,6 +576,7 @@ export class Cluster {
     this.reads.sweep(now);
     this.rpc.sweep(now);
     this.states.sweep(now);
+    this.endStart(now);
     this.server.sweep(now);
     this.requests.sweep(now);
     if (now >= this.nextHints) {
@@ -658,6 +670,32 @@ export class Cluster {
         // a later protocol version may say more
         this.peers.take(link, kind, r);
     }
+  }
+
+  /**
+   * A member that has just been started waits for its links before it serves anything: what it has is old, and others may
+   * have taken over. Not for long: the others may be gone.
+   */
+  get isStarting(): boolean {
+    return this.starting;
+  }
+
+  private endStart(now: number): void {
+    if (!this.starting) return;
+    const { layout } = this.ring;
+    if (layout === null) {
+      this.startedAt = now;
+      return;
+    }
+    const missing = layout.members.some((x) => {
+      if (x.id === this.self) return false;
+      const peer = this.peers.byId.get(x.id);
+      return peer === undefined || !(peer.isWell || peer.isGone);
+    });
+    if (missing && now - this.startedAt < START_MS) return;
+    this.starting = false;
+    this.haveStarted();
+    this.server.routesChanged();
   }
 
   /** Waits until this node has everything that its peers had for it, for tests and tools. */

@@ -19,12 +19,16 @@ import type { Ring } from './ring.ts';
 const EQUAL = 0;
 const DIFFERS = 1;
 const FAILED = 2;
+/** How long a suspected peer is waited for, in ms. */
+const SUSPECT_MS = 40;
 
 export const NO_REPLICAS_READ = new ReplyError('NOREPLICAS not enough replicas of the key can be reached to read it');
 
 interface Waiting {
   peer: Peer;
   at: number;
+  /** It is not waited for after this. */
+  until: number;
   hedgeAt: number;
   hedged: boolean;
   take: (status: number, state: KeyState | null, done: Done | null) => void;
@@ -148,6 +152,7 @@ export class Reads {
     const o = this.keys.shard(place.db, place.slot).map.get(place.key);
     this.fetch(peer, place, o?.contextHash() ?? 0, {
       request: options.request,
+      timeoutMs: options.timeoutMs,
       take: (status, state, done) => {
         if (done !== null) outcome.done = done;
         if (status === FAILED) act(quorum.failed(peer.id));
@@ -187,7 +192,13 @@ export class Reads {
     peer: Peer,
     place: KeyPlace,
     hash: number,
-    on: { take: Waiting['take']; late: () => void; hedge: () => void; request?: { tag: number; id: number } },
+    on: {
+      take: Waiting['take'];
+      late: () => void;
+      hedge: () => void;
+      timeoutMs?: number;
+      request?: { tag: number; id: number };
+    },
   ): void {
     const id = ++this.lastId;
     const { w } = this;
@@ -208,7 +219,10 @@ export class Reads {
     }
     const at = this.clock.monotonic();
     const hedgeAt = at + this.peers.detector.hedgeMs(peer.id);
-    this.waiting.set(id, { peer, at, hedgeAt, hedged: false, ...on });
+    // one that is suspected is asked, for the suspicion may be wrong, and hardly waited for
+    const usual = peer.isWell ? this.peers.timeoutMs(peer) : SUSPECT_MS;
+    const until = at + (on.timeoutMs ? Math.min(on.timeoutMs, usual) : usual);
+    this.waiting.set(id, { peer, at, until, hedgeAt, hedged: false, ...on });
   }
 
   /** Another node asks for a key. */
@@ -278,9 +292,9 @@ export class Reads {
         this.stats.hedged++;
         x.hedge();
       }
-      if (now - x.at <= this.peers.timeoutMs(x.peer)) continue;
+      if (now <= x.until) continue;
       this.waiting.delete(id);
-      this.peers.timedOut(x.peer, now, x.at);
+      if (now - x.at > this.peers.timeoutMs(x.peer)) this.peers.timedOut(x.peer, now, x.at);
       x.late();
     }
   }

@@ -78,6 +78,8 @@ export class Ticket {
   sealed = false;
   done = false;
   hasRequests = false;
+  /** A client's own time is up: what there is must do. */
+  expired = false;
   /** An owner has missed something of it that came of a forwarded command. */
   kept = false;
   /** What the owner of the replies knows of the operations. */
@@ -342,6 +344,13 @@ export class Replicator {
     if (seq > peer.failedUpTo) peer.failedUpTo = seq;
   }
 
+  /** A client that is in the ticket has waited as long as it wanted to. */
+  expire(t: Ticket): void {
+    if (t.done) return;
+    t.expired = true;
+    this.check();
+  }
+
   /** The peer's link is gone, or it has gone silent. */
   lost(peer: Peer): void {
     this.giveUp(peer, peer.nextSeq - 1);
@@ -456,7 +465,7 @@ export class Replicator {
         const seq = t.seqs[k];
         if (peer.failedUpTo >= seq) continue;
         if (peer.acked >= seq) got++;
-        else if (peer.isWell) open++;
+        else if (peer.isWell && !t.expired) open++;
       }
       if (got > acks) acks = got;
       if (got >= need) continue;

@@ -82,9 +82,10 @@ function readOptions(c: CommandContext, from: number, allowed: string): DynamoOp
     } else {
       const n = integer(argv, i + 1);
       if (n < 1) throw NOT_AN_INTEGER;
-      // one replica is all there is
-      if (option !== 'TIMEOUT' && n > 1) {
-        throw new ReplyError(`NOREPLICAS ${option} ${n} asks for more replicas than the 1 that there is`);
+      const copies = c.server.router?.replicas ?? 1;
+      if (option !== 'TIMEOUT' && n > copies) {
+        const are = copies === 1 ? '1 that there is' : `${copies} that there are`;
+        throw new ReplyError(`NOREPLICAS ${option} ${n} asks for more replicas than the ${are}`);
       }
     }
   }

@@ -27,9 +27,9 @@ import { formatMonitorLine } from './monitor.ts';
 import { Output } from './output.ts';
 import type { Router } from './router.ts';
 import type { Server } from './server.ts';
-import { tlsOptions } from './tls.ts';
 import { Sla } from './sla.ts';
 import { Stats } from './stats.ts';
+import { tlsOptions } from './tls.ts';
 
 const CRON_MS = 100;
 const MIN_PENDING_BYTES = 4096;
@@ -200,7 +200,9 @@ export class GrammeServer implements Server, CommandContext {
 
   /** Resolves when this node belongs to the cluster that it is to join; at once when it is alone. */
   async joined(): Promise<void> {
-    await this.router?.cluster.membership.joined;
+    if (this.router === null) return;
+    await this.router.cluster.membership.joined;
+    await this.router.cluster.started;
   }
 
   shutdown(): Promise<void> {

@@ -87,7 +87,9 @@ interface Operation {
   resp: 2 | 3;
   /** What the keys were, for a write that may have to be undone. */
   before: Map<string, KeyState | null> | null;
+  /** Stamps that it wrote with: from, and to. */
   since: number;
+  until: number;
   wrote: boolean;
   /** It only reads, and somebody else coordinates. */
   foreign: boolean;
@@ -128,10 +130,13 @@ export class Router implements ClusterServer {
   private readonly incoming = new Argv(256);
   /** Set by `enter`: the command at hand reads as a replica and not as the coordinator. */
   private foreign = false;
+  /** Clients that came before this node serves. */
+  private readonly early: Client[] = [];
   private lastRoute: Route | null = null;
   private readonly spareOps: Operation[] = [];
   private readonly spareTables: Table[] = [];
   private strictGroup: Group | null = null;
+  private timeoutMs = 0;
   private compareToo = true;
   private before: Map<string, KeyState | null> | null = null;
   private since = 0;
@@ -155,12 +160,19 @@ export class Router implements ClusterServer {
     this.tag = server.random.bytes(4).readUInt32LE(0) || 1;
   }
 
+  /** Replicas that each key has. */
+  get replicas(): number {
+    const { ring, options } = this.cluster;
+    return Math.max(1, Math.min(options.n, ring.members.length));
+  }
+
   // ------------------------------------------------------------------ before a command
 
   /** May the command run here and now? When not, it has been taken care of. */
   enter(client: Client, command: Command, argv: Argv): boolean {
     this.foreign = false;
     this.strictGroup = null;
+    this.timeoutMs = 0;
     this.compareToo = true;
     this.before = null;
     const { cluster } = this;
@@ -170,6 +182,11 @@ export class Router implements ClusterServer {
       return false;
     }
     if (client instanceof VirtualClient && client.tag !== 0 && !this.mayBegin(client)) return false;
+    if (cluster.isStarting) {
+      this.server.suspend(client, argv);
+      this.early.push(client);
+      return false;
+    }
     if (cluster.isAlone) return true;
     const fresh = client.fresh;
     client.fresh = false;
@@ -271,6 +288,7 @@ export class Router implements ClusterServer {
       const asked = Math.min(w, homes);
       this.strictGroup = this.cluster.writeGroup(route.partition, asked, asked);
     }
+    this.timeoutMs = timeoutMs;
     if (r > 0) {
       this.compareToo = false;
       if (!fresh) {
@@ -373,6 +391,7 @@ export class Router implements ClusterServer {
         cluster.requests.put(request.tag, request.id, { by: cluster.self, reply: request.reply });
       }
       this.enterOperation(ticket, wrote, client, argv, start, end, this.before !== null, true, cluster.lastGroup!);
+      if (this.timeoutMs > 0) server.timers.after(this.timeoutMs, () => cluster.replicator.expire(ticket));
       server.output.wake();
       return;
     }
@@ -412,6 +431,7 @@ export class Router implements ClusterServer {
     op.resp = client.resp;
     op.before = this.before;
     op.since = this.since;
+    op.until = this.server.store.hlc.current();
     op.wrote = wrote;
     op.foreign = this.foreign;
     op.replaced = false;
@@ -517,33 +537,43 @@ export class Router implements ClusterServer {
     if (hole === null) return;
     const argv = readArguments(ticket, op);
     if (op.wrote) {
-      const before = op.before?.get(`${dbIndex}:${key}`) ?? null;
-      this.server.keys.undo(db, key, place.slot, op.since, before, theirs);
-      this.stats.undone++;
+      this.undo(ticket, op, place, theirs);
       op.undone = true;
-      cluster.replicateOwn();
-      this.server.output.wake();
     }
     this.again(op, hole, argv);
   }
 
+  /** What an operation did to a key is undone, by an event of its own. */
+  private undo(ticket: Ticket, op: Operation, place: KeyPlace, theirs: KeyState | null): void {
+    const { keys } = this.server;
+    const { db, key, slot } = place;
+    if (!keys.isResident(db, key, slot)) return;
+    this.stats.undone++;
+    const argv = op.at < 0 ? null : readArguments(ticket, op);
+    const delta = argv === null ? null : incrementOf(argv);
+    if (delta !== null) keys.undoIncrement(db, key, slot, delta, op.until, argv!.is(0, 'INCRBYFLOAT'));
+    else keys.undo(db, key, slot, op.since, op.until, op.before?.get(`${db.index}:${key}`) ?? null, theirs);
+    this.cluster.replicateOwn();
+    this.server.output.wake();
+  }
+
   /** Somebody else has run the same forwarded command: this node's write is undone, and the other one's reply counts. */
-  twice(ticket: Ticket | null, opNumber: number, dbIndex: number, key: string, done: Done): void {
+  twice(ticket: Ticket | null, opNumber: number, _db: number, _key: string, done: Done): void {
     const op = ticket === null ? undefined : tableOf(ticket)[opNumber];
-    const db = this.server.keys.databases[dbIndex];
-    if (op === undefined || db === undefined || op.undone) return;
+    if (op === undefined || op.undone || op.at < 0) return;
     op.undone = true;
     this.stats.twice++;
+    const argv = readArguments(ticket!, op);
     this.server.log.debug(
-      { id: op.number, key, by: done.by.slice(0, 8) },
+      { id: op.number, command: argv.strings(0, 2), by: done.by.slice(0, 8) },
       'a command was run twice: this one is undone',
     );
     this.cluster.requests.put(op.tag, op.number, done);
-    const { slot } = this.server.store.placeOf(db, key);
-    if (this.server.keys.isResident(db, key, slot)) {
-      this.server.keys.undo(db, key, slot, op.since, op.before?.get(`${dbIndex}:${key}`) ?? null, null);
-      this.cluster.replicateOwn();
-    }
+    const command = this.server.table.find(argv);
+    const db = this.server.keys.names[op.db];
+    const one = command !== null && command.onlyKey > 0;
+    const positions = one ? [command.onlyKey] : (this.server.table.keyPositions(command!.spec, argv) ?? []);
+    for (const i of positions) this.undo(ticket!, op, this.server.store.placeOf(db, argv.str(i)), null);
     if (ticket!.done || op.replaced) return;
     op.replaced = true;
     const hole = this.server.output.patch(ticket!, op.client, op.start, op.end);
@@ -552,19 +582,9 @@ export class Router implements ClusterServer {
 
   undoByName(tag: number, id: number, done: Done): void {
     for (const ticket of this.cluster.replicator.undoable()) {
-      const ops = tableOf(ticket);
-      const n = ops.findIndex((op) => op !== undefined && op.wrote && op.tag === tag && op.number === id);
+      const n = tableOf(ticket).findIndex((op) => op?.wrote && op.tag === tag && op.number === id);
       if (n < 0) continue;
-      const op = ops[n];
-      const argv = op.at < 0 ? null : readArguments(ticket, op);
-      const command = argv === null ? null : this.server.table.find(argv);
-      if (argv === null || command === null) return;
-      const db = this.server.keys.names[op.db];
-      const positions = command.onlyKey > 0 ? [command.onlyKey] : (this.server.table.keyPositions(command.spec, argv) ?? []);
-      for (const i of positions) {
-        op.undone = false;
-        this.twice(ticket, n, db.index, argv.str(i), done);
-      }
+      this.twice(ticket, n, 0, '', done);
       return;
     }
   }
@@ -821,6 +841,7 @@ export class Router implements ClusterServer {
   }
 
   routesChanged(): void {
+    if (!this.cluster.isStarting && this.early.length > 0) for (const c of this.early.splice(0)) this.server.retry(c);
     const { homeless } = this;
     if (homeless.length === 0) return;
     this.homeless = [];
@@ -958,6 +979,7 @@ function blankOperation(): Operation {
     resp: 2,
     before: null,
     since: 0,
+    until: 0,
     wrote: false,
     foreign: false,
     replaced: false,
@@ -1001,6 +1023,25 @@ function readArguments(ticket: Ticket, op: Operation): Argv {
   const argv = new Argv();
   takeArguments(new ByteReader(args.buf, op.at, args.pos), argv);
   return argv.copy();
+}
+
+/** What a counting command adds, in decimal; null for other commands. */
+function incrementOf(argv: Argv): string | null {
+  switch (argv.lower(0)) {
+    case 'incr':
+      return '1';
+    case 'decr':
+      return '-1';
+    case 'incrby':
+    case 'incrbyfloat':
+      return argv.str(2);
+    case 'decrby': {
+      const n = argv.str(2);
+      return n.startsWith('-') ? n.slice(1) : `-${n}`;
+    }
+    default:
+      return null;
+  }
 }
 
 /** Must the command run again when it turns out that there was more than it saw? */

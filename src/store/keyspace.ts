@@ -630,25 +630,51 @@ export class Keyspace {
   }
 
   /**
-   * Undoes what this node wrote to a key since `since`, by an event: what it added goes, and what it removed comes back,
-   * as far as `theirs` had not lost it too. Without `theirs` another node has run the same command: what that took away
-   * it took away as well, and only this node's own sums come back.
+   * Undoes what this node wrote to a key from `since` to `until`, by an event: what it added goes, and what it removed
+   * comes back, as far as `theirs` had not lost it too. What was written later stays. Without `theirs` another node has
+   * run the same command: what that took away it took away as well, and nothing comes back.
    */
-  undo(db: Database, key: string, slot: number, since: number, before: KeyState | null, theirs: KeyState | null): void {
+  undo(
+    db: Database,
+    key: string,
+    slot: number,
+    since: number,
+    until: number,
+    before: KeyState | null,
+    theirs: KeyState | null,
+  ): void {
     const o = this.ensure(db, key, slot);
     const s = o.toState();
     const removes: EntryRef[] = [];
     for (const e of s.entries())
-      if (e.actor === this.actor && e.hlc >= since) removes.push({ field: e.field, actor: e.actor, hlc: e.hlc });
+      if (e.actor === this.actor && e.hlc >= since && e.hlc <= until)
+        removes.push({ field: e.field, actor: e.actor, hlc: e.hlc });
     const adds: Addition[] = [];
-    for (const e of before?.entries() ?? []) {
-      if (s.find(e.field, e.actor, e.hlc) !== null) continue;
-      if (theirs === null) {
-        if (e.field.charAt(0) !== INCREMENT || e.actor !== this.actor) continue;
-      } else if (theirs.context.has(e.actor, e.hlc) && theirs.find(e.field, e.actor, e.hlc) === null) continue;
-      adds.push({ field: e.field, data: e.data, num: e.num, aux: e.aux });
+    // an overwrite that came later has taken the place of all that, and nothing is to come back beside it
+    if (removes.length > 0 || s.count === 0) {
+      for (const e of before?.entries() ?? []) {
+        if (theirs === null || s.find(e.field, e.actor, e.hlc) !== null) continue;
+        if (theirs.context.has(e.actor, e.hlc) && theirs.find(e.field, e.actor, e.hlc) === null) continue;
+        adds.push({ field: e.field, data: e.data, num: e.num, aux: e.aux });
+      }
     }
-    this.commit(db, o, { removes, adds });
+    if (removes.length > 0 || adds.length > 0) this.commit(db, o, { removes, adds });
+  }
+
+  /**
+   * Takes back an increment that this node has made: its run may have gone on since, so what was added is subtracted.
+   * @param until the increment's stamp; an overwrite that has seen it has taken it back already
+   */
+  undoIncrement(db: Database, key: string, slot: number, delta: string, until: number, float: boolean): void {
+    const o = this.ensure(db, key, slot);
+    if (o.type !== STRING) return;
+    const s = o.toState();
+    const run = [...s.entries()].find((e) => e.field.charAt(0) === INCREMENT && e.actor === this.actor);
+    if (run === undefined || run.hlc < until) return;
+    const record = s.get(RECORD + run.field.slice(1));
+    if (record !== null && record.num >= until) return;
+    const back = delta.startsWith('-') ? delta.slice(1) : `-${delta}`;
+    this.incrementBy(db, o, key, slot, back, addDecimals(o.text(), back), float);
   }
 
   // ------------------------------------------------------------------ strings
