@@ -274,6 +274,10 @@ export class Cluster {
         'this node was stalled; it reads before it runs until it has caught up',
       );
       this.repair.loseTenure();
+      // its links may be gone without its knowing: as after a start, it waits for them before it serves
+      this.starting = true;
+      this.startedAt = this.parts.clock.monotonic();
+      this.peers.doubtAll();
     };
     membership.onGone = (id) => this.hints.forgetOwner(id);
     membership.onRing = (what) => this.ringChanged(what);

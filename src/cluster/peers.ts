@@ -50,6 +50,11 @@ export class Peer {
     return this.link !== null && this.state === 'alive' && this.clock >= 0;
   }
 
+  /** What it has been sent may still be acknowledged. */
+  get mayAnswer(): boolean {
+    return this.link !== null && this.state === 'alive';
+  }
+
   /** What its monotonic clock shows at least, when ours shows `now`. */
   clockAt(now: number): number {
     return this.clock + (now - this.clockHeard);
@@ -114,6 +119,19 @@ export class Peers {
     this.epoch++;
     this.onChange(peer, was);
     this.ping(peer, now);
+  }
+
+  /** After a stall of our own: nobody is taken to be well before a new sign of life. */
+  doubtAll(): void {
+    const now = this.clock.monotonic();
+    for (const peer of this.byId.values()) {
+      if (peer.link === null || peer.clock < 0) continue;
+      const was = peer.isWell;
+      peer.clock = -1;
+      this.epoch++;
+      this.ping(peer, now);
+      if (was) this.onChange(peer, true);
+    }
   }
 
   private ping(peer: Peer, now: number): boolean {

@@ -465,7 +465,7 @@ export class Replicator {
         const seq = t.seqs[k];
         if (peer.failedUpTo >= seq) continue;
         if (peer.acked >= seq) got++;
-        else if (peer.isWell && !t.expired) open++;
+        else if (peer.mayAnswer && !t.expired) open++;
       }
       if (got > acks) acks = got;
       if (got >= need) continue;
