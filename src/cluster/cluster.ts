@@ -5,6 +5,7 @@
  * Nothing here knows what a command is: the server asks for a `Route`, runs the command or sends it on, and gives the
  * records that came of it to `replicate`.
  */
+import { breaks } from '../base/breaks.ts';
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import type { Clock, Random, Timers } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
@@ -185,6 +186,7 @@ export class Cluster {
     });
     this.replicator = new Replicator(peers, clock, {
       done: (t) => this.server.done(t),
+      forgotten: (t) => this.server.forgotten(t),
       failed: (t, g, copies) => this.server.failed(t, g, copies),
       unclean: (peer, t, op, db, key, theirs) => this.server.unclean(peer, t, op, db, key, theirs),
       twice: (t, op, db, key, done) => this.server.twice(t, op, db, key, done),
@@ -716,14 +718,10 @@ export class Cluster {
 
   /** Is there anything here that may still bring back what a partition's tombstones stand for? */
   private hasWork(p: number): boolean {
+    if (this.ring.isMoving(p) || (this.hints.hasPartition(p) && !breaks.reapsDespiteHints)) return true;
+    if (breaks.reapsDespiteFrames) return false;
     for (const peer of this.peers.byId.values()) if (peer.unacked.length > 0) return true;
-    return (
-      this.replicator.waiting > 0 ||
-      this.states.outstanding > 0 ||
-      this.receiver.isBehind ||
-      this.ring.isMoving(p) ||
-      this.hints.hasPartition(p)
-    );
+    return this.replicator.waiting > 0 || this.states.outstanding > 0 || this.receiver.isBehind;
   }
 
   /** What the tick has for the peers goes out, in one write each. */

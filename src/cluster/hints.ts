@@ -6,6 +6,7 @@
  * their own, scanned when the owner is back, and dropped when it has the key on disk. A hint that a crash took back is
  * no loss: the trees find what it stood for, and keys that a stand-in holds are handed over as strays.
  */
+import { breaks } from '../base/breaks.ts';
 import type { Timer, Timers } from '../ports/clock.ts';
 import type { Engine, HintRow } from '../ports/engine.ts';
 import type { Log } from '../ports/log.ts';
@@ -178,7 +179,7 @@ export class Hints {
       if (o.underWay.has(name)) continue;
       o.underWay.add(name);
       this.states.send(peer, place, {
-        durable: true,
+        durable: !breaks.dropsUnsynced,
         done: (ok) => {
           const current = o.underWay.delete(name);
           if (!ok) {

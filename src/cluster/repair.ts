@@ -9,6 +9,7 @@
  * - *Strays*: keys that this node holds and is no home of (it stood in for somebody, or its range has moved) go to all
  *   homes, and are dropped here when all have them on disk.
  */
+import { breaks } from '../base/breaks.ts';
 import { type ByteReader, ByteWriter } from '../base/bytes.ts';
 import { hlcOfMs } from '../causality/clock.ts';
 import { Exchange, type ExchangeEffect } from '../merkle/diff.ts';
@@ -436,7 +437,7 @@ export class Repair {
     const o = this.keys.shard(place.db, place.slot).map.get(place.key);
     const state = await this.parts.reads.state(peer, place, damaged ? 0 : (o?.contextHash() ?? 0));
     if (state === null) return;
-    if (damaged) {
+    if (damaged && !breaks.joinsLosses) {
       // one of the two has lost or altered entries: the fuller one is taken, whole
       const mine = o?.toState();
       if (mine !== undefined && mine.context.equals(state.context) && mine.count < state.count)
@@ -687,6 +688,7 @@ export class Repair {
       const r = await this.parts.rpc.call(this.peers.get(id), ASK_PROMISE, (w) => this.writePartition(w, p), CALL_MS);
       if (r.u8() !== 1) return false;
       const theirs = r.u53();
+      if (breaks.reapsDespiteCopies) return true;
       return homes.includes(id) ? theirs === root : theirs === 0;
     });
     const promised = await Promise.all(promises.map((x) => x.catch(() => false)));
@@ -777,7 +779,7 @@ export class Repair {
     const oks = await Promise.all(
       owners.map(
         (peer) =>
-          new Promise<boolean>((resolve) => this.parts.states.send(peer, place, { durable: true, done: resolve })),
+          new Promise<boolean>((resolve) => this.parts.states.send(peer, place, { durable: !breaks.dropsUnsynced, done: resolve })),
       ),
     );
     return oks.every((ok) => ok);

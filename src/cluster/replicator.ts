@@ -42,7 +42,7 @@ export interface RequestName {
 }
 
 /** Done tickets whose operations are still known. */
-const RECENT_TICKETS = 512;
+const RECENT_TICKETS = 128;
 /** Of these, ones with forwarded commands that some owner has missed are known longer. */
 const MAX_KEPT_TICKETS = 4096;
 
@@ -93,6 +93,8 @@ export class Ticket {
 export interface ReplicatorEvents {
   /** The ticket is done, and so are all before it. */
   done(ticket: Ticket): void;
+  /** Nobody will ask for the ticket's operations any more. */
+  forgotten(ticket: Ticket): void;
   /** Too few copies for a group's operations. */
   failed(ticket: Ticket, group: Group, copies: number): void;
   /**
@@ -443,7 +445,10 @@ export class Replicator {
     const finished = this.queue.splice(0, done);
     for (const t of finished) if (t.hasRequests) this.recent.push(t);
     if (this.recent.length > 2 * RECENT_TICKETS) {
-      for (const t of this.recent.splice(0, RECENT_TICKETS)) if (t.kept) this.kept.push(t);
+      for (const t of this.recent.splice(0, RECENT_TICKETS)) {
+        if (t.kept) this.kept.push(t);
+        else this.events.forgotten(t);
+      }
       if (this.kept.length > MAX_KEPT_TICKETS) this.kept.splice(0, this.kept.length - MAX_KEPT_TICKETS);
     }
     for (const t of finished) this.events.done(t);

@@ -7,8 +7,13 @@
  * begun so long after it was sent (`server/router`).
  */
 
-/** A name is kept for at least so long, in ms. */
+/** A name is kept for so long, in ms, unless a process sends more than MAX_SLOTS commands in that time. */
 export const REMEMBER_MS = 15_000;
+/** Slots for the commands of one process: at first, and at most. */
+const FIRST_SLOTS = 1024;
+const MAX_SLOTS = 262_144;
+/** A process that has sent nothing for so long is forgotten, in ms. */
+const FORGET_MS = 60_000;
 
 export interface Done {
   /** Node that ran it. */
@@ -52,34 +57,71 @@ export class Requests {
     return list;
   }
 
-  private current = new Map<number, Map<number, Done>>();
-  private previous = new Map<number, Map<number, Done>>();
-  private turned = 0;
+  private readonly byTag = new Map<number, Slots>();
+  private now = 0;
 
   /** @param tag of the process that sent it, @param id its number there */
   get(tag: number, id: number): Done | undefined {
-    return this.current.get(tag)?.get(id) ?? this.previous.get(tag)?.get(id);
+    return this.byTag.get(tag)?.get(id);
   }
 
   put(tag: number, id: number, done: Done): void {
-    let list = this.current.get(tag);
-    if (list === undefined) {
-      list = new Map();
-      this.current.set(tag, list);
+    let slots = this.byTag.get(tag);
+    if (slots === undefined) {
+      slots = new Slots();
+      this.byTag.set(tag, slots);
     }
-    list.set(id, done);
+    slots.put(id, done, this.now);
   }
 
   sweep(now: number): void {
-    if (now - this.turned < REMEMBER_MS) return;
-    this.turned = now;
-    this.previous = this.current;
-    this.current = new Map();
+    this.now = now;
+    for (const [tag, slots] of this.byTag) if (now - slots.used > FORGET_MS) this.byTag.delete(tag);
+  }
+}
+
+/** The latest commands of one process, by number: numbers follow one another, so each has its place. */
+class Slots {
+  used = 0;
+  private size = FIRST_SLOTS;
+  private ids = new Float64Array(FIRST_SLOTS);
+  private at = new Float64Array(FIRST_SLOTS);
+  private by: string[] = new Array<string>(FIRST_SLOTS).fill('');
+  private replies: Buffer[] = new Array<Buffer>(FIRST_SLOTS).fill(OK);
+
+  get(id: number): Done | undefined {
+    const i = id % this.size;
+    return this.ids[i] === id ? { by: this.by[i], reply: this.replies[i] } : undefined;
   }
 
-  get size(): number {
-    let n = 0;
-    for (const m of [this.current, this.previous]) for (const list of m.values()) n += list.size;
-    return n;
+  put(id: number, done: Done, now: number): void {
+    this.used = now;
+    let i = id % this.size;
+    const held = this.ids[i];
+    if (held !== 0 && held !== id && now - this.at[i] < REMEMBER_MS && this.size < MAX_SLOTS) {
+      this.grow();
+      i = id % this.size;
+    }
+    this.ids[i] = id;
+    this.at[i] = now;
+    this.by[i] = done.by;
+    this.replies[i] = done.reply;
+  }
+
+  private grow(): void {
+    const { ids, at, by, replies, size } = this;
+    this.size = size * 2;
+    this.ids = new Float64Array(this.size);
+    this.at = new Float64Array(this.size);
+    this.by = new Array<string>(this.size).fill('');
+    this.replies = new Array<Buffer>(this.size).fill(OK);
+    for (let k = 0; k < size; k++) {
+      if (ids[k] === 0) continue;
+      const i = ids[k] % this.size;
+      this.ids[i] = ids[k];
+      this.at[i] = at[k];
+      this.by[i] = by[k];
+      this.replies[i] = replies[k];
+    }
   }
 }

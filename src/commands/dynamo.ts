@@ -2,6 +2,7 @@
  * Dynamo's own commands (paper section 4.1): `DGET` gives every sibling and a context, `DSET` and `DDEL` replace what
  * a context covers and nothing else; `DYNAMO` looks inside.
  */
+import { breaks } from '../base/breaks.ts';
 import { NOT_AN_INTEGER, ReplyError, SYNTAX_ERROR, WRONG_TYPE } from '../base/errors.ts';
 import { Context } from '../causality/context.ts';
 import type { TokenContents } from '../causality/token.ts';
@@ -34,7 +35,7 @@ function contentsOf(o: StoredKey | null): TokenContents {
     const known = sums.get(run);
     if (known === undefined || known.hlc < hlc) sums.set(run, { hlc, sum: kind === INCREMENT ? sumText(e) : e.data });
   }
-  return { context: o?.context() ?? new Context(), gone: state?.goneList() ?? [], sums };
+  return { context: o?.context() ?? new Context(), gone: breaks.tokensWithoutRemovals ? [] : (state?.goneList() ?? []), sums };
 }
 
 function token(c: CommandContext, o: StoredKey | null, key: string): string {

@@ -12,6 +12,7 @@
  * them turns out to have had news, a reply that rests on the state is taken back before it has gone out: the write is
  * undone, and the command runs again on the merged state (DESIGN section 6).
  */
+import { breaks } from '../base/breaks.ts';
 import { ByteReader, ByteWriter, TruncatedError } from '../base/bytes.ts';
 import { ReplyError } from '../base/errors.ts';
 import type { Cluster, ClusterServer, Route } from '../cluster/cluster.ts';
@@ -230,7 +231,7 @@ export class Router implements ClusterServer {
     if (route.coordinator === null && !route.nobody) {
       if (argv.argc > 2 && command.spec.group === 'dynamo' && !this.enterDynamo(client, command, argv, route, fresh))
         return false;
-      const held = this.cluster.repair.tenure[route.partition] === 1 && !isRetry(client);
+      const held = (this.cluster.repair.tenure[route.partition] === 1 || breaks.assumesTenure) && !isRetry(client);
       if (fresh || held) return this.go(command, argv, i);
       this.freshen(client, argv, [i]);
       return false;
@@ -305,7 +306,7 @@ export class Router implements ClusterServer {
     const own = routes.every((r) => r.coordinator === null && !r.nobody);
     const pinned = this.isPinned(client);
     if (own || pinned) {
-      if (fresh || (own && !isRetry(client) && routes.every((r) => tenure[r.partition] === 1))) {
+      if (fresh || (own && !isRetry(client) && routes.every((r) => tenure[r.partition] === 1 || breaks.assumesTenure))) {
         this.stats.local++;
         this.since = this.server.store.hlc.current() + 1;
         if (command.write && dependsOnState(command, argv)) {
@@ -380,7 +381,10 @@ export class Router implements ClusterServer {
       return;
     }
     const request =
-      client instanceof VirtualClient && client.tag !== 0 && server.keys.made!.slots.length > 0
+      client instanceof VirtualClient &&
+      client.tag !== 0 &&
+      server.keys.made!.slots.length > 0 &&
+      !breaks.retriesUnnamed
         ? { tag: client.tag, id: client.number, reply: replyBytes(server.output.w.buf, start, end) }
         : null;
     const wrote = cluster.replicate(this.strictGroup, request);
@@ -496,6 +500,10 @@ export class Router implements ClusterServer {
     if (!ticket.hasRequests) this.recycleTable(ticket);
   }
 
+  forgotten(ticket: Ticket): void {
+    this.recycleTable(ticket);
+  }
+
   failed(ticket: Ticket, group: Group, copies: number): void {
     void copies;
     for (const op of tableOf(ticket)) {
@@ -532,7 +540,7 @@ export class Router implements ClusterServer {
     const { news, behind } = cluster.reads.merge(place, theirs);
     cluster.applied();
     if (behind) cluster.states.send(peer, place);
-    if (!news || op === undefined || ticket === null) return;
+    if (!news || op === undefined || ticket === null || breaks.repliesDespiteNews) return;
     const hole = this.takeBack(ticket, op);
     if (hole === null) return;
     const argv = readArguments(ticket, op);
@@ -832,7 +840,7 @@ export class Router implements ClusterServer {
     this.stats.retried++;
     this.server.log.debug({ id: p.id, begun, peer: p.peer?.id.slice(0, 8) }, 'a forwarded command is sent elsewhere');
     p.peer = null;
-    if (begun && p.write) p.payload[0] |= RETRY;
+    if (begun && p.write && !breaks.retriesUnnamed) p.payload[0] |= RETRY;
     if (this.server.clock.monotonic() - p.began > PATIENCE_MS) {
       this.settle(p, CLUSTER_DOWN, 0, CLUSTER_DOWN.length);
       return;

@@ -4,6 +4,7 @@
  * Rows are found by the deadline index. Keys with short lives may come and go between two folds, so they are also
  * kept in buckets by the second in which they fall due.
  */
+import { breaks } from '../base/breaks.ts';
 import { EXPIRE_ROUND_KEYS, EXPIRE_ROUND_MS } from '../base/limits.ts';
 import type { Clock, Timer, Timers } from '../ports/clock.ts';
 import type { Engine } from '../ports/engine.ts';
@@ -89,6 +90,7 @@ export class Expiry {
   private removeIfDue(o: StoredKey, now: number): void {
     const db = this.keys.databases[o.db];
     if (o.type === NONE || this.keys.shard(db, o.slot).map.get(o.key) !== o) return;
+    if (breaks.dropsByOwnClock && o.deadline <= now) return this.keys.forget(db, o);
     // whoever coordinates the key removes it; here it stays hidden until that event comes
     if (this.keys.mayExpire !== null && !this.keys.mayExpire(o.slot)) return;
     if (this.keys.isLive(o)) this.keys.dropExpiredSiblings(db, o);

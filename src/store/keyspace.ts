@@ -10,6 +10,7 @@
  * without a trace, `missing` says what to load, and it runs again when that is there.
  */
 
+import { breaks } from '../base/breaks.ts';
 import { MERGE_OVERFLOW, TOO_MANY_SIBLINGS, WRONG_TYPE } from '../base/errors.ts';
 import { CHUNK_BYTES } from '../base/limits.ts';
 import type { HybridClock } from '../causality/clock.ts';
@@ -21,7 +22,7 @@ import { registerName } from '../types/deadline.ts';
 import { addDecimals, basisOf, recordsForOverwrite, runField, sumPayload, sumText } from '../types/increment.ts';
 import { CHUNK, DEADLINE, INCREMENT, NONE, RECORD, REGISTER, STRING } from '../types/kinds.ts';
 import { alive, liveSiblings, shownSibling } from '../types/register.ts';
-import type { Addition, Entry, EntryRef, KeyEvent, KeyState } from '../types/state.ts';
+import { type Addition, Entry, type EntryRef, type KeyEvent, KeyState } from '../types/state.ts';
 import { viewOf } from '../types/view.ts';
 import type { Journal } from './journal.ts';
 import type { KeyFilter } from './key-filter.ts';
@@ -486,7 +487,7 @@ export class Keyspace {
    */
   private settleSole(o: StoredKey): void {
     const s = o.state;
-    if (!this.sole || s === null || s.gone !== null) return;
+    if (!(this.sole || breaks.compactsAlone) || s === null || s.gone !== null) return;
     const c = s.context;
     if (c.size < 2) return;
     for (const e of s.entries()) if (e.actor !== this.actor) return;
@@ -583,13 +584,15 @@ export class Keyspace {
     const before = s.context.hash();
     const gone = s.gone?.size ?? 0;
     // a lost row must not spread as a delete: equal contexts have nothing to tell each other
-    if (before === state.context.hash() && (state.gone?.size ?? 0) === 0) {
+    if (before === state.context.hash() && (state.gone?.size ?? 0) === 0 && !breaks.joinsLosses) {
       this.refresh(o);
       return false;
     }
     this.clock.observe(state.context.highest());
+    const sum = breaks.joinsLosses ? s.checksum() : 0;
     s.join(state);
-    const news = s.context.hash() !== before;
+    if (breaks.joinsByTimestamp) keepLatest(s);
+    const news = s.context.hash() !== before || (breaks.joinsLosses && s.checksum() !== sum);
     if (news || (s.gone?.size ?? 0) !== gone) {
       if (record) recordState(this.journal.w, db.index, key, state);
       this.refresh(o);
@@ -1080,6 +1083,16 @@ export class Keyspace {
   }
 
   onSwap: () => void = () => {};
+}
+
+/** For `breaks.joinsByTimestamp`: all siblings but the latest go, as if they had been seen and replaced. */
+function keepLatest(s: KeyState): void {
+  let latest = s.get(REGISTER);
+  for (let e = latest; e !== null; e = e.next) if (e.hlc > latest!.hlc) latest = e;
+  const kept = new KeyState(s.context.clone());
+  for (const e of s.entries())
+    if (e.field !== REGISTER || e.hlc === latest!.hlc) kept.insert(new Entry(e.field, e.actor, e.hlc, e.data, e.num, e.aux));
+  s.join(kept);
 }
 
 /** What a token makes an event cover. */

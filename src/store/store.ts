@@ -3,6 +3,7 @@
  *
  * Commands use `keys`; everything else here is what keeps that true on disk.
  */
+import { breaks } from '../base/breaks.ts';
 import { ByteReader, TruncatedError } from '../base/bytes.ts';
 import { GrammeError } from '../base/errors.ts';
 import { CLOCK_LEASE_MS, FOLD_POLITE_BYTES, FOLD_START_BYTES, JOURNAL_LIMIT_BYTES } from '../base/limits.ts';
@@ -90,7 +91,7 @@ export class Store {
       complete: empty,
     });
     this.keys.sole = options.sole ?? true;
-    this.keys.chainStart = this.hlc.current();
+    this.keys.chainStart = breaks.hidesGaps ? 0 : this.hlc.current();
     this.keys.now = clock.now();
     this.keys.databases.forEach((db, i) => {
       db.keys = meta.keys[i] ?? 0;

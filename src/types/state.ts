@@ -11,6 +11,7 @@
  */
 
 import { crc32 } from 'node:zlib';
+import { breaks } from '../base/breaks.ts';
 import { type ByteReader, ByteWriter, TruncatedError } from '../base/bytes.ts';
 import { addHash, spread52, subtractHash } from '../base/hash.ts';
 import { ACTOR_BYTES, actorName, actorNumber, compareActors } from '../causality/actors.ts';
@@ -159,7 +160,7 @@ export class KeyState {
   private drop(field: string, actor: number, hlc: number): void {
     const e = this.find(field, actor, hlc);
     if (e !== null) this.delete(e);
-    if (this.context.has(actor, hlc)) return;
+    if (this.context.has(actor, hlc) || breaks.forgetsRemovals) return;
     this.gone ??= new Map();
     this.gone.set(refKey(field, actor, hlc), { field, actor, hlc });
   }

@@ -1,0 +1,283 @@
+/**
+ * Do the checkers see what they are for? Each rule that the design stands on is left out in turn (`base/breaks`), and some
+ * checker must say so; with the rule in place the same history passes. Where chance brings the bug out soon, it is a
+ * seed; elsewhere a scene.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type Break, breaks } from '../base/breaks.ts';
+import { KeyState } from '../types/state.ts';
+import type { Verdict } from './checkers/verdict.ts';
+import type { ClusterOptions, Machine } from './cluster.ts';
+import { SLOW_DISK } from './disk.ts';
+import { type RunOptions, runSeed } from './run.ts';
+import { Scene } from './scene.ts';
+
+/** Everybody at the same few keys, by way of any node. */
+const CROWD = {
+  clients: 10,
+  thinkMs: 8,
+  hotShare: 0.9,
+  coldKeys: 6,
+  classes: { r: 30, c: 30, x: 30, d: 10 },
+  direct: 0,
+};
+
+async function planted<T>(name: Break, work: () => Promise<T>): Promise<T> {
+  breaks[name] = true;
+  try {
+    return await work();
+  } finally {
+    breaks[name] = false;
+  }
+}
+
+function problems(verdicts: readonly Verdict[]): string[] {
+  return verdicts.flatMap((v) => v.problems.map((p) => `${v.checker}: ${p}`));
+}
+
+/** With the rule no checker complains of this history; without it each of `checkers` does. */
+async function finds(name: Break, checkers: readonly string[], history: () => Promise<Verdict[]>): Promise<void> {
+  assert.deepEqual(problems(await history()).slice(0, 3), [], 'with the rule in place');
+  const found = await planted(name, history);
+  const named = found.filter((v) => v.problems.length > 0).map((v) => v.checker);
+  for (const checker of checkers) assert.ok(named.includes(checker), `${name}: ${named.join(', ') || 'nothing'} found`);
+}
+
+const run = (options: RunOptions) => async () => (await runSeed(options)).verdicts;
+
+/** A scene of the cluster's machines in the key's order: its coordinator, its other homes, and those who hold nothing. */
+function scene(
+  options: Omit<ClusterOptions, 'seed'>,
+  key: string,
+  play: (s: Scene, machines: Machine[]) => Promise<void>,
+): () => Promise<Verdict[]> {
+  return () => {
+    const s = new Scene({ seed: 1, ...options });
+    return s.play(() => {
+      const homes = s.cluster.homes(key);
+      return play(s, [...homes, ...s.cluster.machines.filter((m) => !homes.includes(m))]);
+    });
+  };
+}
+
+// ---------------------------------------------------------------------- from seeds
+
+test('a join that keeps only the latest version', () =>
+  finds('joinsByTimestamp', ['siblings exact'], run({ seed: 1, nodes: 3, seconds: 6, faults: ['cut'] })));
+
+test('contexts that one node shortens by itself', () =>
+  finds('compactsAlone', ['siblings exact'], run({ seed: 1, nodes: 3, seconds: 6, faults: ['cut', 'kill'] })));
+
+test('a forwarded command that is tried again without its name', () =>
+  finds(
+    'retriesUnnamed',
+    ['increments', 'order when calm'],
+    run({ seed: 3, nodes: 3, seconds: 10, faults: ['pause'] }),
+  ));
+
+test('a coordinator without tenure', () =>
+  finds(
+    'assumesTenure',
+    ['order when calm'],
+    run({ seed: 3, nodes: 3, seconds: 6, faults: ['slow', 'pause'], workload: CROWD }),
+  ));
+
+test('a reply that goes out despite news', () =>
+  finds(
+    'repliesDespiteNews',
+    ['order when calm'],
+    run({ seed: 1, nodes: 3, seconds: 6, faults: ['slow', 'pause'], workload: CROWD }),
+  ));
+
+// ---------------------------------------------------------------------- reaping
+
+/** So far ahead is the clock of the one who reaps that every tombstone is old enough. */
+const AHEAD_MS = 40_000;
+/** Rounds of reaping of the only partition. */
+const ROUNDS_MS = 2500;
+
+test('reaping while somebody holds hints: a frame that was given up on comes after all', () =>
+  finds(
+    'reapsDespiteHints',
+    ['nothing undead'],
+    scene({ nodes: 3, partitions: 1 }, 'r0', async (s, [first, second, third]) => {
+      s.cut(first, second);
+      await s.until('the second takes over', () => !s.trusts(second, first));
+      // sessions across the cut are gone, so that there are new ones as soon as it is healed
+      await s.sleep(7000);
+      s.cluster.network.clog(second.host, third.host);
+      await s.ask(second, 'set', ['SET', 'r0', 'old']);
+      s.heal(first, second);
+      await s.until('the first has it', () => s.has(first, 'r0') && s.trusts(first, second));
+      await s.ask(first, 'del', ['DEL', 'r0']);
+      s.cluster.skew(first, AHEAD_MS);
+      await s.sleep(ROUNDS_MS);
+      s.cluster.network.unclog(second.host, third.host);
+      await s.sleep(1000);
+    }),
+  ));
+
+test('reaping while a state is under way', () =>
+  finds(
+    'reapsDespiteFrames',
+    ['nothing undead'],
+    scene({ nodes: 3, partitions: 1 }, 'r0', async (s, [first, second, third]) => {
+      await s.ask(first, 'set', ['SET', 'r0', 'old']);
+      await s.sleep(500);
+      s.cluster.network.clog(second.host, third.host);
+      // what a read repair does
+      s.parts(second).states.send(s.parts(second).peers.get(third.server!.nodeId), s.place(second, 'r0'));
+      await s.sleep(20);
+      await s.ask(first, 'del', ['DEL', 'r0']);
+      s.cluster.skew(first, AHEAD_MS);
+      await s.sleep(ROUNDS_MS);
+      s.cluster.network.unclog(second.host, third.host);
+      await s.sleep(1000);
+    }),
+  ));
+
+test('reaping while another node holds a copy', () =>
+  finds(
+    'reapsDespiteCopies',
+    ['nothing undead'],
+    scene({ nodes: 4, partitions: 1, appendfsync: 'always' }, 'r0', async (s, [first, second, third, other]) => {
+      s.cluster.kill(third);
+      await s.until('the third is missed', () => !s.trusts(first, third));
+      await s.ask(first, 'set', ['SET', 'r0', 'old']);
+      await s.until('the other stands in', () => s.has(other, 'r0'));
+      // it can't give its copy to all owners as long as it does not reach one
+      s.cut(other, second);
+      void s.cluster.start(third);
+      await s.until('the third is back', () => s.trusts(first, third) && s.trusts(other, third));
+      await s.until('hints are delivered', () => s.cluster.machines.every((m) => s.parts(m).hints.count === 0));
+      await s.ask(first, 'del', ['DEL', 'r0']);
+      s.cluster.skew(first, AHEAD_MS);
+      await s.sleep(ROUNDS_MS);
+    }),
+  ));
+
+// ---------------------------------------------------------------------- causality
+
+test('a chain that hides what a crash has taken', () =>
+  finds(
+    'hidesGaps',
+    ['siblings exact'],
+    scene({ nodes: 3, appendfsync: 'everysec' }, 'd0', async (s, [first, second, third]) => {
+      await s.ask(first, 'dset', ['DSET', 'd0', 'a']);
+      await s.sleep(2500);
+      await s.ask(first, 'dset', ['DSET', 'd0', 'b']);
+      s.cluster.powerCut(first);
+      s.cut(first, second);
+      s.cut(first, third);
+      void s.cluster.start(first);
+      await s.until('it serves', () => first.state === 'up');
+      await s.ask(first, 'dset', ['DSET', 'd0', 'c']);
+    }),
+  ));
+
+/**
+ * An increment that one replica misses, and the next one, which removes the first, that reaches it alone: so it has to
+ * remember a removal.
+ */
+async function removalAhead(s: Scene, key: string, [first, second, third]: Machine[]): Promise<void> {
+  await s.ask(first, 'incr', ['INCR', key]);
+  await s.sleep(1000);
+  third.disk.failing = 'SQLITE_FULL: database or disk is full';
+  await s.ask(first, 'set', ['SET', 'filler', 'x']);
+  const { journal } = third.server!.store;
+  await s.until('its disk is full', () => journal.failure !== null);
+  await s.ask(first, 'incr', ['INCR', key]);
+  third.disk.failing = null;
+  await s.until('it writes again', () => journal.failure === null);
+  s.cut(first, second);
+  s.cut(second, third);
+  s.cluster.network.cut(third.host, first.host);
+  await s.ask(first, 'incr', ['INCR', key]);
+  s.cut(first, third);
+  const copy = await s.cluster.object(third, key);
+  assert.equal(copy!.toState().context.size, 2, 'a gap');
+}
+
+test('a removal of what has not come yet is forgotten', () =>
+  finds(
+    'forgetsRemovals',
+    ['same context, same state'],
+    scene({ nodes: 3, partitions: 1, appendfsync: 'everysec' }, 'x0', async (s, machines) => {
+      const [, second, third] = machines;
+      await removalAhead(s, 'x0', machines);
+      s.heal(second, third);
+      await s.sleep(8000);
+    }),
+  ));
+
+test('tokens without the remembered removals', () =>
+  finds(
+    'tokensWithoutRemovals',
+    ['same context, same state'],
+    scene({ nodes: 3, partitions: 1, appendfsync: 'everysec' }, 'x0', async (s, machines) => {
+      const [first, second, third] = machines;
+      await removalAhead(s, 'x0', machines);
+      await s.until('each is alone', () => !s.trusts(second, first) && !s.trusts(third, first));
+      const seen = await s.ask(third, 'dget', ['DGET', 'x0']);
+      await s.ask(second, 'dset', ['DSET', 'x0', 'v', 'CONTEXT', seen.token!]);
+    }),
+  ));
+
+test('an entry that one replica has lost spreads as a removal', () =>
+  finds(
+    'joinsLosses',
+    ['siblings exact'],
+    scene({ nodes: 3 }, 'd0', async (s, [first, second]) => {
+      await s.ask(first, 'dset', ['DSET', 'd0', 'a']);
+      await s.ask(first, 'dset', ['DSET', 'd0', 'b']);
+      await s.sleep(500);
+      const whole = (await s.cluster.object(second, 'd0'))!.toState();
+      const rest = new KeyState(whole.context.clone());
+      for (const e of whole.sorted().slice(1)) rest.insert(e);
+      const { db, key, slot } = s.place(second, 'd0');
+      s.damaged.add('d0');
+      second.server!.keys.replaceState(db, key, slot, rest);
+    }),
+  ));
+
+// ---------------------------------------------------------------------- storage
+
+test('a stray copy is dropped before its owner has the key on disk', () =>
+  finds(
+    'dropsUnsynced',
+    ['nothing lost'],
+    scene({ nodes: 3, n: 1, r: 1, w: 1, partitions: 1, appendfsync: 'everysec' }, 'r0', async (s, machines) => {
+      const [owner, ...others] = machines;
+      s.cluster.kill(owner);
+      await s.until('the owner is missed', () => others.every((m) => !s.trusts(m, owner)));
+      await s.ask(others[0], 'set', ['SET', 'r0', 'v']);
+      await s.sleep(2500);
+      void s.cluster.start(owner);
+      await s.until('the owner is back', () => owner.state === 'up' && others.every((m) => s.trusts(m, owner)));
+      owner.disk.times = { ...SLOW_DISK, sync: { min: 1500, mean: 1 } };
+      await s.until('nobody stands in any more', () => others.every((m) => !s.has(m, 'r0')));
+      owner.disk.times = SLOW_DISK;
+      s.cluster.powerCut(owner);
+      await s.sleep(1000);
+    }),
+  ));
+
+test('rows that each node drops by its own clock', () =>
+  finds(
+    'dropsByOwnClock',
+    ['nothing undead'],
+    scene({ nodes: 3 }, 'r0', async (s, [first, second, third]) => {
+      await s.ask(first, 'set', ['SET', 'r0', 'old']);
+      await s.sleep(200);
+      s.cut(first, third);
+      s.cut(second, third);
+      await s.until('the third is missed', () => !s.trusts(first, third));
+      await s.ask(first, 'set', ['SET', 'r0', 'new', 'PX', '30000'], { ttlMs: 30_000 });
+      s.cluster.skew(second, 50_000);
+      await s.sleep(5000);
+      s.cluster.skew(second, 0);
+      s.cluster.skew(first, 50_000);
+      await s.sleep(5000);
+    }),
+  ));
