@@ -21,7 +21,7 @@ import { Operator } from './operator.ts';
 import { type Peer, Peers } from './peers.ts';
 import { Reads } from './reads.ts';
 import { Receiver } from './receiver.ts';
-import { Repair } from './repair.ts';
+import { REAP_AGE_MS, Repair } from './repair.ts';
 import { type Group, type Quota, Replicator, type ReplicatorEvents, type RequestName } from './replicator.ts';
 import { type Done, Requests } from './requests.ts';
 import type { Ring } from './ring.ts';
@@ -129,6 +129,7 @@ export class Cluster {
   private haveStarted: () => void = () => {};
   /** Who takes part in the operation that `replicate` has just sent. */
   lastGroup: Group | null = null;
+  moreGroups: readonly Group[] | null = null;
   private stopped = false;
 
   private constructor(parts: ClusterParts, bus: Bus, peers: Peers, rpc: Rpc, membership: Membership) {
@@ -280,6 +281,10 @@ export class Cluster {
       this.starting = true;
       this.startedAt = this.parts.clock.monotonic();
       this.peers.doubtAll();
+    };
+    membership.onExpelled = () => {
+      this.repair.stop();
+      this.server.routesChanged();
     };
     membership.onGone = (id) => this.hints.forgetOwner(id);
     membership.onRing = (what) => this.ringChanged(what);
@@ -468,17 +473,23 @@ export class Cluster {
     let at = w === this.markW ? this.mark : 0;
     let op = -1;
     let first: Group | null = null;
+    let more: Group[] | null = null;
     for (let i = 0; i < n; i++) {
       const end = at + 4 + w.buf.readUInt32LE(at);
       const g = group ?? this.route(this.store.keys.partitionOf(made.slots[i])).write;
       if (op < 0) {
         op = this.replicator.begin(g);
         first = g;
+      } else if (g !== first) {
+        more ??= [];
+        more.push(g);
+        this.replicator.join(this.replicator.ticket(), g);
       } else this.replicator.join(this.replicator.ticket(), g);
       this.replicator.write(g, op, w.buf, at, end, made.befores[i], i === 0 ? request : null);
       at = end;
     }
     this.lastGroup = first;
+    this.moreGroups = more;
     made.slots.length = 0;
     made.befores.length = 0;
     this.markW = w;
@@ -594,6 +605,11 @@ export class Cluster {
   private frame(link: Link, kind: number, buf: Buffer, start: number, end: number): void {
     const peer = this.peers.get(link.nodeId);
     if (peer.link !== link) return;
+    // an expelled node's data counts no more; it may hear what it has become
+    if (kind !== m.GOSSIP && kind !== m.RING && kind !== m.RING_NAME && this.membership.hasExpelled(peer.id)) {
+      if (kind === m.PING || kind === m.PONG) this.peers.take(link, kind, new ByteReader(buf, start, end));
+      return;
+    }
     try {
       this.take(peer, link, kind, buf, start, end);
     } catch (error) {
@@ -682,6 +698,11 @@ export class Cluster {
    * A member that has just been started waits for its links before it serves anything: what it has is old, and others may
    * have taken over. Not for long: the others may be gone.
    */
+  /** Peers have expelled this node: what it holds may be long deleted, so it neither serves nor gives any of it away. */
+  get isExpelled(): boolean {
+    return this.membership.isExpelled;
+  }
+
   get isStarting(): boolean {
     return this.starting;
   }
@@ -720,7 +741,9 @@ export class Cluster {
   private hasWork(p: number): boolean {
     if (this.ring.isMoving(p) || (this.hints.hasPartition(p) && !breaks.reapsDespiteHints)) return true;
     if (breaks.reapsDespiteFrames) return false;
-    for (const peer of this.peers.byId.values()) if (peer.unacked.length > 0) return true;
+    // a frame holds what was written when it was sent: only an old one can hold something old
+    const old = this.parts.clock.monotonic() - REAP_AGE_MS / 4;
+    for (const peer of this.peers.byId.values()) if (peer.unacked.length > 0 && peer.unacked[0].at < old) return true;
     return this.replicator.waiting > 0 || this.states.outstanding > 0 || this.receiver.isBehind;
   }
 

@@ -54,6 +54,8 @@ export class Membership {
   private haveJoined: () => void = () => {};
   /** Told when the layout or who serves has changed. */
   onRing: (what: 'layout' | 'serving') => void = () => {};
+  /** Told when peers have expelled this node. */
+  onExpelled: () => void = () => {};
   /** Told of a node that will not come back as what it was. */
   onGone: (id: string) => void = () => {};
   private readonly parts: MembershipParts;
@@ -121,6 +123,15 @@ export class Membership {
     return m;
   }
 
+  get isExpelled(): boolean {
+    return effectiveMark(this.gossip.self) === 'expelled';
+  }
+
+  hasExpelled(id: string): boolean {
+    const e = this.gossip.entry(id);
+    return e !== null && effectiveMark(e) === 'expelled';
+  }
+
   get self(): string {
     return this.gossip.id;
   }
@@ -182,7 +193,8 @@ export class Membership {
 
   private step(): void {
     if (this.ring.layout === null) this.seekCluster();
-    else if (this.options.autoJoin && !this.leaving && !this.ring.isMember(this.self)) this.askToJoin();
+    else if (this.options.autoJoin && !this.leaving && !this.isExpelled && !this.ring.isMember(this.self))
+      this.askToJoin();
   }
 
   /** Without a layout: somebody who has one takes us in, or one of us founds a cluster. */
@@ -266,6 +278,7 @@ export class Membership {
     if (partitions !== layout.partitions)
       throw new Error(`the cluster has ${layout.partitions} partitions: set cluster-partitions ${layout.partitions}`);
     const e = this.gossip.entry(id);
+    if (this.hasExpelled(id)) throw new Error('this node was expelled: it can join again with an empty directory');
     if (wants && !(e?.facts.leaving ?? false) && !this.ring.isMember(id)) {
       this.joiners.set(id, { id, host, zone, weight, bus, client });
       this.commitTimer ??= this.parts.timers.after(JOIN_BATCH_MS, () => this.takeIn());
@@ -416,7 +429,11 @@ export class Membership {
         );
         this.parts.superseded(c.session);
       } else if (c.kind === 'expelled') {
-        this.parts.log.error({}, 'this node was expelled from the cluster while it was away');
+        this.parts.log.error(
+          {},
+          'this node was expelled from its cluster while it was away: it serves nothing, and keeps what it holds to itself',
+        );
+        this.onExpelled();
       }
     }
     if (save) this.save();

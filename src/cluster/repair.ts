@@ -40,6 +40,11 @@ const SESSION_MS = 30_000;
 /** Keys of a stray partition that are handed over at once. */
 const STRAY_KEYS = 2000;
 const STRAY_MS = 1000;
+/** Writes a second above which rounds are BUSY_ROUNDS times as far apart. */
+const BUSY_EVENTS = 2000;
+const BUSY_ROUNDS = 5;
+/** Confirmations that have not led to anything are repeated after so many ms. */
+const CONFIRM_MS = 2000;
 /** All partitions are looked at for tombstones in so many ms, in so many parts. */
 export const REAP_MS = 30_000;
 const REAP_PARTS = 64;
@@ -77,6 +82,9 @@ export class Repair {
   private lastSession = 0;
   private timer: Timer | null = null;
   private nextRound = 0;
+  private nextConfirm = 0;
+  private eventsAtRound = 0;
+  private roundAt = 0;
   private nextStray = 0;
   private nextReap = 0;
   private reapHand = 0;
@@ -184,6 +192,10 @@ export class Repair {
       const now = this.parts.clock.monotonic();
       for (const s of [...this.sessions.values()]) if (now - s.at > SESSION_MS) this.end(s, 'no answer');
       await this.gainTenure();
+      if (now >= this.nextConfirm) {
+        this.nextConfirm = now + CONFIRM_MS;
+        this.repeatConfirmations();
+      }
       await this.confirmEqual();
       this.startTransfers();
       for (const id of [...this.urgent]) {
@@ -192,7 +204,12 @@ export class Repair {
         if (peer?.isWell) await this.round(peer);
       }
       if (now >= this.nextRound) {
-        this.nextRound = now + ROUND_MS * (0.5 + this.parts.random.next());
+        // a busy node gives way: comparing costs a term for each key that was written since
+        const { events } = this.keys.stats;
+        const busy = (events - this.eventsAtRound) * 1000 > BUSY_EVENTS * Math.max(1, now - this.roundAt);
+        this.eventsAtRound = events;
+        this.roundAt = now;
+        this.nextRound = now + ROUND_MS * (busy ? BUSY_ROUNDS : 1) * (0.5 + this.parts.random.next());
         const well = [...this.peers.byId.values()].filter((x) => x.isWell);
         if (well.length > 0) await this.round(well[Math.floor(this.parts.random.next() * well.length)]);
       }
@@ -779,7 +796,9 @@ export class Repair {
     const oks = await Promise.all(
       owners.map(
         (peer) =>
-          new Promise<boolean>((resolve) => this.parts.states.send(peer, place, { durable: !breaks.dropsUnsynced, done: resolve })),
+          new Promise<boolean>((resolve) =>
+            this.parts.states.send(peer, place, { durable: !breaks.dropsUnsynced, done: resolve }),
+          ),
       ),
     );
     return oks.every((ok) => ok);

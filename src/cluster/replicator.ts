@@ -79,7 +79,7 @@ export class Ticket {
   done = false;
   hasRequests = false;
   /** A client's own time is up: what there is must do. */
-  expired = false;
+  expired: Group | null = null;
   /** An owner has missed something of it that came of a forwarded command. */
   kept = false;
   /** What the owner of the replies knows of the operations. */
@@ -347,9 +347,9 @@ export class Replicator {
   }
 
   /** A client that is in the ticket has waited as long as it wanted to. */
-  expire(t: Ticket): void {
+  expire(t: Ticket, group: Group): void {
     if (t.done) return;
-    t.expired = true;
+    t.expired = group;
     this.check();
   }
 
@@ -470,7 +470,7 @@ export class Replicator {
         const seq = t.seqs[k];
         if (peer.failedUpTo >= seq) continue;
         if (peer.acked >= seq) got++;
-        else if (peer.mayAnswer && !t.expired) open++;
+        else if (peer.mayAnswer && t.expired !== group) open++;
       }
       if (got > acks) acks = got;
       if (got >= need) continue;

@@ -35,7 +35,11 @@ function contentsOf(o: StoredKey | null): TokenContents {
     const known = sums.get(run);
     if (known === undefined || known.hlc < hlc) sums.set(run, { hlc, sum: kind === INCREMENT ? sumText(e) : e.data });
   }
-  return { context: o?.context() ?? new Context(), gone: breaks.tokensWithoutRemovals ? [] : (state?.goneList() ?? []), sums };
+  return {
+    context: o?.context() ?? new Context(),
+    gone: breaks.tokensWithoutRemovals ? [] : (state?.goneList() ?? []),
+    sums,
+  };
 }
 
 function token(c: CommandContext, o: StoredKey | null, key: string): string {

@@ -109,7 +109,9 @@ export class Coverage {
       w.u53(cursor);
       w.varint(count);
     };
-    const r = await this.cluster!.rpc.call(peer, ASK_SCAN, fill, SCAN_MS);
+    const r = await this.cluster!.rpc.call(peer, ASK_SCAN, fill, SCAN_MS).catch((error: Error) => {
+      throw new ReplyError(`TRYAGAIN a node did not answer for its part of the keys: ${error.message}`);
+    });
     const upTo = r.u8() === 1 ? POSITIONS : r.u53();
     const found: Found[] = [];
     while (!r.done) {

@@ -24,7 +24,7 @@ import type { Command } from '../commands/table.ts';
 import { Argv } from '../resp/argv.ts';
 import { slotOfBytes } from '../ring/slots.ts';
 import type { KeyPlace } from '../store/keyspace.ts';
-import type { KeyState } from '../types/state.ts';
+import { KeyState } from '../types/state.ts';
 import type { Client } from './client.ts';
 import type { GrammeServer } from './gramme.ts';
 import type { Hole } from './output.ts';
@@ -52,9 +52,15 @@ const RETRY = 4;
 /** Bytes of a FORWARD frame before its payload: number, deadline. */
 const FORWARD_HEADER = 14;
 
+const EXPELLED =
+  '-CLUSTERDOWN this node was expelled from its cluster while it was away; what it holds is kept and not merged. Start it with an empty dir to join again\r\n';
 const CLUSTER_DOWN = Buffer.from('-CLUSTERDOWN No node that holds the key can be reached\r\n', 'latin1');
 const TRY_AGAIN = Buffer.from(
   '-TRYAGAIN other writes to the key came between, again and again; nothing was changed\r\n',
+  'latin1',
+);
+const NO_REPLICAS_TO_READ = Buffer.from(
+  '-NOREPLICAS not enough replicas of the key can be reached to read it\r\n',
   'latin1',
 );
 const NO_REPLICAS = Buffer.from(
@@ -84,6 +90,8 @@ interface Operation {
   /** Its reply rests on the state: it runs again when there was news. */
   again: boolean;
   group: Group;
+  /** Its other keys' groups, when it has several. */
+  groups: readonly Group[] | null;
   db: number;
   resp: 2 | 3;
   /** What the keys were, for a write that may have to be undone. */
@@ -183,6 +191,10 @@ export class Router implements ClusterServer {
       return false;
     }
     if (client instanceof VirtualClient && client.tag !== 0 && !this.mayBegin(client)) return false;
+    if (cluster.isExpelled) {
+      this.server.replyNow(client, EXPELLED);
+      return false;
+    }
     if (cluster.isStarting) {
       this.server.suspend(client, argv);
       this.early.push(client);
@@ -232,7 +244,9 @@ export class Router implements ClusterServer {
       if (argv.argc > 2 && command.spec.group === 'dynamo' && !this.enterDynamo(client, command, argv, route, fresh))
         return false;
       const held = (this.cluster.repair.tenure[route.partition] === 1 || breaks.assumesTenure) && !isRetry(client);
-      if (fresh || held) return this.go(command, argv, i);
+      // no home can be reached: a write that rests on nothing is taken all the same, and handed over later
+      const blind = !route.home && command.write && !dependsOnState(command, argv) && !isRetry(client);
+      if (fresh || held || blind) return this.go(command, argv, i);
       this.freshen(client, argv, [i]);
       return false;
     }
@@ -306,7 +320,10 @@ export class Router implements ClusterServer {
     const own = routes.every((r) => r.coordinator === null && !r.nobody);
     const pinned = this.isPinned(client);
     if (own || pinned) {
-      if (fresh || (own && !isRetry(client) && routes.every((r) => tenure[r.partition] === 1 || breaks.assumesTenure))) {
+      if (
+        fresh ||
+        (own && !isRetry(client) && routes.every((r) => tenure[r.partition] === 1 || breaks.assumesTenure))
+      ) {
         this.stats.local++;
         this.since = this.server.store.hlc.current() + 1;
         if (command.write && dependsOnState(command, argv)) {
@@ -395,7 +412,8 @@ export class Router implements ClusterServer {
         cluster.requests.put(request.tag, request.id, { by: cluster.self, reply: request.reply });
       }
       this.enterOperation(ticket, wrote, client, argv, start, end, this.before !== null, true, cluster.lastGroup!);
-      if (this.timeoutMs > 0) server.timers.after(this.timeoutMs, () => cluster.replicator.expire(ticket));
+      const group = cluster.lastGroup!;
+      if (this.timeoutMs > 0) server.timers.after(this.timeoutMs, () => cluster.replicator.expire(ticket, group));
       server.output.wake();
       return;
     }
@@ -431,6 +449,7 @@ export class Router implements ClusterServer {
       writeArguments(table.args, argv);
     }
     op.group = group;
+    op.groups = wrote ? this.cluster.moreGroups : null;
     op.db = client.db;
     op.resp = client.resp;
     op.before = this.before;
@@ -507,10 +526,11 @@ export class Router implements ClusterServer {
   failed(ticket: Ticket, group: Group, copies: number): void {
     void copies;
     for (const op of tableOf(ticket)) {
-      if (op === undefined || op.replaced || op.group !== group || op.end <= op.start) continue;
+      if (op === undefined || op.replaced || op.end <= op.start) continue;
+      if (op.group !== group && !op.groups?.includes(group)) continue;
       const hole = this.server.output.patch(ticket, op.client, op.start, op.end);
       op.replaced = true;
-      if (hole !== null) this.server.output.fill(hole, NO_REPLICAS);
+      if (hole !== null) this.server.output.fill(hole, op.wrote ? NO_REPLICAS : NO_REPLICAS_TO_READ);
     }
   }
 
@@ -528,13 +548,14 @@ export class Router implements ClusterServer {
     const place = this.server.store.placeOf(db, key);
     const op = ticket === null ? undefined : tableOf(ticket)[opNumber];
     if (theirs === null || !this.server.keys.isResident(db, key, place.slot)) {
-      // too large to come along: get it, and run again what rests on it
-      const hole = ticket !== null && op !== undefined ? this.takeBack(ticket, op) : null;
+      // too large to come along: it is fetched and merged. What was read is read again; what was written stands, since
+      // without the state of that moment it can't be told what an undo would have to bring back
+      const reads = ticket !== null && op !== undefined && !op.wrote;
+      const hole = reads ? this.takeBack(ticket, op) : null;
       const argv = hole === null ? null : readArguments(ticket!, op!);
-      cluster.reads.read(place, { r: cluster.options.r, min: 1, timeoutMs: 0 }).then(
-        () => this.again(op, hole, argv),
-        () => this.again(op, hole, argv),
-      );
+      const options = { r: cluster.options.r, min: 1, timeoutMs: 0 };
+      const finish = () => this.again(op, hole, argv);
+      cluster.reads.read(place, options).then(finish, finish);
       return;
     }
     const { news, behind } = cluster.reads.merge(place, theirs);
@@ -545,21 +566,26 @@ export class Router implements ClusterServer {
     if (hole === null) return;
     const argv = readArguments(ticket, op);
     if (op.wrote) {
-      this.undo(ticket, op, place, theirs);
       op.undone = true;
+      this.undo(op, argv, place, theirs);
+      // what it wrote to its other keys goes too: there nobody had news
+      for (const name of op.before?.keys() ?? []) {
+        const colon = name.indexOf(':');
+        const other = cluster.place(Number(name.slice(0, colon)), name.slice(colon + 1));
+        if (other.key !== key || other.db !== db) this.undo(op, argv, other, new KeyState());
+      }
     }
     this.again(op, hole, argv);
   }
 
   /** What an operation did to a key is undone, by an event of its own. */
-  private undo(ticket: Ticket, op: Operation, place: KeyPlace, theirs: KeyState | null): void {
+  private undo(op: Operation, argv: Argv, place: KeyPlace, theirs: KeyState | null): void {
     const { keys } = this.server;
     const { db, key, slot } = place;
     if (!keys.isResident(db, key, slot)) return;
     this.stats.undone++;
-    const argv = op.at < 0 ? null : readArguments(ticket, op);
-    const delta = argv === null ? null : incrementOf(argv);
-    if (delta !== null) keys.undoIncrement(db, key, slot, delta, op.until, argv!.is(0, 'INCRBYFLOAT'));
+    const delta = incrementOf(argv);
+    if (delta !== null) keys.undoIncrement(db, key, slot, delta, op.until, argv.is(0, 'INCRBYFLOAT'));
     else keys.undo(db, key, slot, op.since, op.until, op.before?.get(`${db.index}:${key}`) ?? null, theirs);
     this.cluster.replicateOwn();
     this.server.output.wake();
@@ -581,7 +607,7 @@ export class Router implements ClusterServer {
     const db = this.server.keys.names[op.db];
     const one = command !== null && command.onlyKey > 0;
     const positions = one ? [command.onlyKey] : (this.server.table.keyPositions(command!.spec, argv) ?? []);
-    for (const i of positions) this.undo(ticket!, op, this.server.store.placeOf(db, argv.str(i)), null);
+    for (const i of positions) this.undo(op, argv, this.server.store.placeOf(db, argv.str(i)), null);
     if (ticket!.done || op.replaced) return;
     op.replaced = true;
     const hole = this.server.output.patch(ticket!, op.client, op.start, op.end);
@@ -983,6 +1009,7 @@ function blankOperation(): Operation {
     at: -1,
     again: false,
     group: null as unknown as Group,
+    groups: null,
     db: 0,
     resp: 2,
     before: null,

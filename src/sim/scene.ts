@@ -9,7 +9,6 @@ import { checkIncrements, checkNothingLost } from './checkers/lost.ts';
 import { checkSiblings } from './checkers/siblings.ts';
 import { checkNothingUndead } from './checkers/undead.ts';
 import { type Verdict, verdict } from './checkers/verdict.ts';
-import type { SimClient } from './client.ts';
 import { type ClusterOptions, type Machine, SimCluster } from './cluster.ts';
 import { type Op, type OpName, op } from './history.ts';
 
@@ -24,7 +23,6 @@ export class Scene {
   readonly history: Op[] = [];
   /** Keys of which the scene has spoilt a copy: until it is repaired, that copy is no state that its context tells. */
   readonly damaged = new Set<string>();
-  private readonly clients = new Map<Machine, SimClient>();
   private readonly same = verdict('same context, same state');
 
   constructor(options: ClusterOptions) {
@@ -80,11 +78,8 @@ export class Scene {
 
   /** A client's operation on one key, by way of this node. */
   async ask(at: Machine, name: OpName, args: readonly string[], fields: Partial<Op> = {}): Promise<Op> {
-    let client = this.clients.get(at);
-    if (client === undefined) {
-      client = this.cluster.client();
-      this.clients.set(at, client);
-    }
+    // one that was there before may have a connection to a process that is gone
+    const client = this.cluster.client();
     const invokeMs = this.time.monotonic();
     const outcome = await client.call(at.address, args, 8000);
     const done = op({
@@ -149,7 +144,8 @@ export class Scene {
       const of = (kind: string) => this.history.filter((o) => o.key.startsWith(kind));
       verdicts.push(checkNothingLost(of('r'), final), checkIncrements(of('c'), final), checkSiblings(of('d'), final));
       // each scene sees to it that a write knows of those before it
-      verdicts.push(checkNothingUndead(of('r'), final, 0, { atMs: this.time.monotonic(), clockErrorMs: 1000 }));
+      const dated = [...of('r'), ...of('e')];
+      verdicts.push(checkNothingUndead(dated, final, 0, { atMs: this.time.monotonic(), clockErrorMs: 1000 }));
       for (const m of cluster.machines) if (m.server !== null) await cluster.stop(m);
     };
     await this.time.until(work(), LIMIT_MS);
