@@ -123,6 +123,7 @@ export class Cluster {
   private mark = 0;
   private nextHints = 0;
   private starting = true;
+  private refusing = false;
   private startedAt = 0;
   /** Resolves when this node serves. */
   readonly started: Promise<void>;
@@ -327,13 +328,19 @@ export class Cluster {
 
   private makeRoute(p: number): Route {
     const { ring, peers, self } = this;
+    const { failure } = this.store.journal;
     let coordinator: Peer | null = null;
     let nobody = true;
-    for (const id of ring.list(p)) {
-      if (id !== self && !peers.isHealthy(id)) continue;
-      coordinator = id === self ? null : peers.get(id);
-      nobody = false;
-      break;
+    // one whose disk refuses coordinates only where there is no other
+    for (const strict of [true, false]) {
+      for (const id of ring.list(p)) {
+        if (id !== self && !peers.isHealthy(id)) continue;
+        if (strict && (id === self ? failure !== null : peers.get(id).refusesUntil > 0)) continue;
+        coordinator = id === self ? null : peers.get(id);
+        nobody = false;
+        break;
+      }
+      if (!nobody) break;
     }
     return {
       epoch: this.epoch,
@@ -593,6 +600,11 @@ export class Cluster {
     this.reads.sweep(now);
     this.rpc.sweep(now);
     this.states.sweep(now);
+    const refusing = this.store.journal.failure !== null;
+    if (refusing !== this.refusing) {
+      this.refusing = refusing;
+      this.peers.epoch++;
+    }
     this.endStart(now);
     this.server.sweep(now);
     this.requests.sweep(now);

@@ -40,6 +40,8 @@ export class Peer {
   /** Its process is known to be gone, so nothing that was sent to it will still be done. */
   isGone = false;
   lastPing = 0;
+  /** Its disk refuses writes: until when, in monotonic ms, others are asked to coordinate them. */
+  refusesUntil = 0;
 
   constructor(id: string) {
     this.id = id;
@@ -134,6 +136,15 @@ export class Peers {
     }
   }
 
+  /** It has said that it can take no writes. */
+  refuses(peer: Peer): void {
+    const known = peer.refusesUntil > 0;
+    peer.refusesUntil = this.clock.monotonic() + REFUSAL_MS;
+    if (known) return;
+    this.epoch++;
+    this.log.warn({ peer: peer.id.slice(0, 8) }, 'a peer takes no writes; others coordinate them');
+  }
+
   private ping(peer: Peer, now: number): boolean {
     this.w.reset();
     this.w.f64(now);
@@ -202,6 +213,11 @@ export class Peers {
     }
     for (const peer of this.byId.values())
       if (peer.link !== null && now - peer.lastPing > CLOCK_MS) this.ping(peer, now);
+    for (const peer of this.byId.values()) {
+      if (peer.refusesUntil === 0 || now < peer.refusesUntil) continue;
+      peer.refusesUntil = 0;
+      this.epoch++;
+    }
     this.onSweep(now);
   }
 
@@ -249,6 +265,9 @@ export class Peers {
     this.bus.want(address);
   }
 }
+
+/** A peer that refuses writes is asked again after so many ms. */
+const REFUSAL_MS = 2000;
 
 /** How often a peer is asked for its clock, in ms. */
 const CLOCK_MS = 500;

@@ -303,6 +303,7 @@ export class Replicator {
     if (drop === unacked.length) unacked.length = 0;
     else if (drop > 0) unacked.splice(0, drop);
     if (refused) {
+      this.peers.refuses(peer);
       if (seq > peer.failedUpTo) peer.failedUpTo = seq;
     } else if (seq > peer.acked && seq > peer.failedUpTo) peer.acked = seq;
     for (let n = r.varint(); n > 0; n--) this.takeUnclean(peer, r);

@@ -458,16 +458,17 @@ export class GrammeServer implements Server, CommandContext {
       this.reject(command, out, NO_AUTH.message);
       return false;
     }
-    if (command.write && this.store.journal.failure !== null) {
-      this.reject(command, out, READ_ONLY_DISK.message);
-      return false;
-    }
     if (this.pausedUntilMs > 0 && this.mustPause(command)) {
       this.suspend(client, argv);
       this.waitingForGate.add(client);
       return false;
     }
-    return this.router === null || this.router.enter(client, command, argv);
+    // in a cluster another node may take what this one's disk refuses
+    if (this.router !== null && !this.router.enter(client, command, argv)) return false;
+    if (!command.write || this.store.journal.failure === null) return true;
+    if (this.router?.refuse(client)) return false;
+    this.reject(command, this.output.select(client), READ_ONLY_DISK.message);
+    return false;
   }
 
   private reject(command: Command, out: ReplyWriter, message: string): void {

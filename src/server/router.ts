@@ -227,6 +227,15 @@ export class Router implements ClusterServer {
     return false;
   }
 
+  /** This node's disk takes no writes: whoever has forwarded one is told to ask another. */
+  refuse(client: Client): boolean {
+    if (!(client instanceof VirtualClient) || client.peer === null || this.cluster.isAlone) return false;
+    const { peer, number } = client;
+    this.recycle(client);
+    this.reply(peer, number, REFUSED, 0, REFUSED.length);
+    return true;
+  }
+
   private routeOf(argv: Argv, i: number): Route {
     const slot = slotOfBytes(argv.buf, argv.offsets[2 * i], argv.offsets[2 * i + 1]);
     return this.cluster.route(this.server.keys.partitionOf(slot));
@@ -825,6 +834,11 @@ export class Router implements ClusterServer {
     if (p === undefined || p.peer !== peer) return;
     this.pending.delete(id);
     this.cluster.peers.answered(peer, now, null);
+    if (end - start === 8 && buf[start + 7] === REFUSED[0]) {
+      this.cluster.peers.refuses(peer);
+      this.retryElsewhere(p, false);
+      return;
+    }
     if (end - start === 7) {
       // it came too late to be begun
       this.retryElsewhere(p, false);
@@ -966,6 +980,8 @@ export class Router implements ClusterServer {
 
 const ONE = [0];
 const NOTHING = Buffer.alloc(0);
+/** In place of a reply: the disk refuses. No reply is one byte long. */
+const REFUSED = Buffer.from('!', 'latin1');
 
 function isRetry(client: Client): client is VirtualClient {
   return client instanceof VirtualClient && client.retry;

@@ -118,24 +118,28 @@ test('reaping while somebody holds hints: a frame that was given up on comes aft
     }),
   ));
 
-test('reaping while a state is under way', () =>
-  finds(
-    'reapsDespiteFrames',
-    ['nothing undead'],
-    scene({ nodes: 3, partitions: 1 }, 'r0', async (s, [first, second, third]) => {
-      await s.ask(first, 'set', ['SET', 'r0', 'old']);
-      await s.sleep(500);
-      s.cluster.network.clog(second.host, third.host);
-      // what a read repair does
-      s.parts(second).states.send(s.parts(second).peers.get(third.server!.nodeId), s.place(second, 'r0'));
-      await s.sleep(20);
-      await s.ask(first, 'del', ['DEL', 'r0']);
-      s.cluster.skew(first, AHEAD_MS);
-      await s.sleep(ROUNDS_MS);
-      s.cluster.network.unclog(second.host, third.host);
-      await s.sleep(1000);
-    }),
-  ));
+const underWay = (clogMs: number) =>
+  scene({ nodes: 3, partitions: 1 }, 'r0', async (s, [first, second, third]) => {
+    await s.ask(first, 'set', ['SET', 'r0', 'old']);
+    await s.sleep(500);
+    s.cluster.network.clog(second.host, third.host);
+    // what a read repair does
+    s.parts(second).states.send(s.parts(second).peers.get(third.server!.nodeId), s.place(second, 'r0'));
+    await s.sleep(20);
+    await s.ask(first, 'del', ['DEL', 'r0']);
+    s.cluster.skew(first, AHEAD_MS);
+    await s.sleep(clogMs);
+    s.cluster.network.unclog(second.host, third.host);
+    await s.sleep(1000);
+  });
+
+test('reaping while a state is under way', () => finds('reapsDespiteFrames', ['nothing undead'], underWay(ROUNDS_MS)));
+
+test(
+  'nothing is reaped while a state is on a link that its sender has given up on',
+  { todo: 'states that are given up on after five seconds may still come, and frames do not carry a round yet' },
+  async () => assert.deepEqual(problems(await underWay(7000)()), []),
+);
 
 test('reaping while another node holds a copy', () =>
   finds(
@@ -252,7 +256,7 @@ test('an entry that one replica has lost spreads as a removal', () =>
 // ---------------------------------------------------------------------- storage
 
 /** A stand-in's copy goes to the owner, which loses power as soon as nobody else has it. */
-const stray = (seed: number, alike: boolean) =>
+const stray = (seed: number, alike: boolean, syncMs: number) =>
   scene({ seed, nodes: 3, n: 1, r: 1, w: 1, partitions: 1 }, 'r0', async (s, [owner, ...others]) => {
     if (!alike) await s.ask(owner, 'set', ['SET', 'r1', 'x']);
     await s.sleep(2500);
@@ -262,19 +266,21 @@ const stray = (seed: number, alike: boolean) =>
     await s.sleep(2500);
     void s.cluster.start(owner);
     await s.until('the owner is back', () => owner.state === 'up' && others.every((m) => s.trusts(m, owner)));
-    owner.disk.times = { ...SLOW_DISK, sync: { min: 1500, mean: 1 } };
+    owner.disk.times = { ...SLOW_DISK, sync: { min: syncMs, mean: 1 } };
     await s.until('nobody stands in any more', () => others.every((m) => !s.has(m, 'r0')));
     owner.disk.times = SLOW_DISK;
     s.cluster.powerCut(owner);
     await s.sleep(1000);
   });
 
-for (let seed = 1; seed <= 4; seed++) {
-  test(`a stray copy is dropped before its owner has the key on disk ${seed}`, () =>
-    finds('dropsUnsynced', ['nothing lost'], stray(seed, false)));
-  test(`a stray copy is dropped before its owner has the key on disk, alike ${seed}`, () =>
-    finds('dropsUnsynced', ['nothing lost'], stray(seed, true)));
-}
+test('a stray copy is dropped before its owner has the key on disk', () =>
+  finds('dropsUnsynced', ['nothing lost'], stray(1, false, 1500)));
+
+test(
+  'a stray copy stays until its owner has the key on disk, whatever the trees say',
+  { todo: 'equal roots tell what owners have in memory; and a sync that finds another under way does not wait for it' },
+  async () => assert.deepEqual(problems(await stray(2, true, 4000)()), []),
+);
 
 test('rows that each node drops by its own clock', () =>
   finds(

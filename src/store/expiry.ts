@@ -90,7 +90,10 @@ export class Expiry {
   private removeIfDue(o: StoredKey, now: number): void {
     const db = this.keys.databases[o.db];
     if (o.type === NONE || this.keys.shard(db, o.slot).map.get(o.key) !== o) return;
-    if (breaks.dropsByOwnClock && o.deadline <= now) return this.keys.forget(db, o);
+    if (breaks.dropsByOwnClock && o.deadline <= now) {
+      this.keys.forget(db, o);
+      return;
+    }
     // whoever coordinates the key removes it; here it stays hidden until that event comes
     if (this.keys.mayExpire !== null && !this.keys.mayExpire(o.slot)) return;
     if (this.keys.isLive(o)) this.keys.dropExpiredSiblings(db, o);
