@@ -600,6 +600,7 @@ export class Cluster {
     this.reads.sweep(now);
     this.rpc.sweep(now);
     this.states.sweep(now);
+    this.repair.sweep(now);
     const refusing = this.store.journal.failure !== null;
     if (refusing !== this.refusing) {
       this.refusing = refusing;

@@ -36,7 +36,7 @@ const MAX_SESSIONS = 4;
 const MAX_TRANSFERS = 4;
 const CALL_MS = 5000;
 const TRANSFER_MS = 600_000;
-const SESSION_MS = 30_000;
+const SESSION_MS = 8_000;
 /** Keys of a stray partition that are handed over at once. */
 const STRAY_KEYS = 2000;
 const STRAY_MS = 1000;
@@ -190,7 +190,6 @@ export class Repair {
     this.stepping = true;
     try {
       const now = this.parts.clock.monotonic();
-      for (const s of [...this.sessions.values()]) if (now - s.at > SESSION_MS) this.end(s, 'no answer');
       await this.gainTenure();
       if (now >= this.nextConfirm) {
         this.nextConfirm = now + CONFIRM_MS;
@@ -485,6 +484,11 @@ export class Repair {
     s.reject?.(new Error(why));
   }
 
+  /** Sessions of which nothing has been heard for long are given up: whoever waits for one must not wait for ever. */
+  sweep(now: number): void {
+    for (const s of [...this.sessions.values()]) if (now - s.at > SESSION_MS) this.end(s, 'no answer');
+  }
+
   lost(peer: Peer): void {
     for (const s of [...this.sessions.values()]) if (s.peer === peer) this.end(s, 'the link broke');
   }
@@ -773,8 +777,7 @@ export class Repair {
   }
 
   private async handOver(p: number, owners: Peer[]): Promise<void> {
-    const equal = await Promise.all(owners.map(async (o) => !(await this.compareRoots(o, [p])).has(p)));
-    const haveAll = equal.every((x) => x);
+    // equal roots would say what the owners have in memory; what goes here must be on their disks
     const { epoch } = this.ring;
     for (const db of this.keys.databases) {
       const keys = (await this.keysOf(db.index, p)).slice(0, STRAY_KEYS);
@@ -785,7 +788,7 @@ export class Repair {
           const o = this.keys.shard(db, place.slot).map.get(key);
           if (o === undefined || o.contextHash() === 0) return;
           const hash = o.contextHash();
-          if (!haveAll && !(await this.giveTo(owners, place))) return;
+          if (!(await this.giveTo(owners, place))) return;
           this.drop(p, place, o, hash, epoch);
         }),
       );

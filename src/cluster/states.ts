@@ -38,6 +38,8 @@ interface Queue {
 
 export class States {
   private readonly queues = new Map<Peer, Queue>();
+  /** Frames that were given up and may still arrive. */
+  private readonly doubtful = new Map<number, Peer>();
   private lastId = 0;
   private readonly store: Store;
   private readonly keys: Keyspace;
@@ -59,7 +61,7 @@ export class States {
 
   /** Keys that wait to be sent or confirmed. */
   get outstanding(): number {
-    let n = 0;
+    let n = this.doubtful.size;
     for (const q of this.queues.values()) {
       n += q.wants.size;
       for (const u of q.underWay.values()) n += u.wants.length;
@@ -156,6 +158,7 @@ export class States {
 
   /** The link is gone: whoever waits is told, and asks again when it is back. */
   lost(peer: Peer): void {
+    for (const [id, p] of [...this.doubtful]) if (p === peer) this.doubtful.delete(id);
     const q = this.queues.get(peer);
     if (q === undefined) return;
     this.queues.delete(peer);
@@ -168,6 +171,8 @@ export class States {
       for (const [id, u] of [...q.underWay]) {
         if (now - u.at < RETRY_MS) continue;
         q.underWay.delete(id);
+        // it may still arrive, as long as the link is there
+        this.doubtful.set(id, peer);
         for (const want of u.wants) want.done?.(false);
       }
       if (q.wants.size > 0) void this.pump(peer, q);
@@ -222,6 +227,8 @@ export class States {
   taken(peer: Peer, r: ByteReader): void {
     const id = r.u53();
     const ok = r.u8() === 1;
+    // links keep their order: what was sent before this one has been taken too
+    for (const [old, p] of [...this.doubtful]) if (p === peer && old <= id) this.doubtful.delete(old);
     const q = this.queues.get(peer);
     const u = q?.underWay.get(id);
     if (q === undefined || u === undefined) return;

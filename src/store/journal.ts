@@ -45,7 +45,7 @@ export class Journal {
   private readonly clock: Clock;
   private readonly schedule: Timers;
   private readonly log: Log;
-  private syncing = false;
+  private syncing: Promise<void> | null = null;
   private started = false;
 
   constructor(engine: Engine, clock: Clock, timers: Timers, log: Log, policy: SyncPolicy) {
@@ -140,10 +140,22 @@ export class Journal {
     });
   }
 
-  /** fsyncs what has been appended, unless the policy leaves that to the system. */
+  /** fsyncs what has been appended, unless the policy leaves that to the system. A forced one rejects when it failed. */
   async sync(force = false): Promise<void> {
-    if (this.syncing || !this.unsynced || (!force && this.policy !== 'everysec')) return;
-    this.syncing = true;
+    // one that began before the latest append says nothing of it
+    while (force && this.syncing !== null) await this.syncing.catch(() => {});
+    if (this.syncing !== null || !this.unsynced || (!force && this.policy !== 'everysec')) return;
+    this.syncing = this.syncNow();
+    try {
+      await this.syncing;
+    } catch (error) {
+      if (force) throw error;
+    } finally {
+      this.syncing = null;
+    }
+  }
+
+  private async syncNow(): Promise<void> {
     this.unsynced = false;
     const started = this.clock.monotonic();
     try {
@@ -153,8 +165,7 @@ export class Journal {
     } catch (error) {
       this.unsynced = true;
       this.log.error({ error: String(error) }, 'the journal could not be fsynced');
-    } finally {
-      this.syncing = false;
+      throw error;
     }
   }
 
