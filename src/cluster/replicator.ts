@@ -42,7 +42,9 @@ export interface RequestName {
 }
 
 /** Done tickets whose operations are still known. */
-const RECENT_TICKETS = 128;
+const MAX_RECENT_TICKETS = 8192;
+/** ... while they hold no more operations than this: some seconds' worth, longer than a peer takes to be given up. */
+const MAX_RECENT_OPS = 60_000;
 /** Of these, ones with forwarded commands that some owner has missed are known longer. */
 const MAX_KEPT_TICKETS = 4096;
 
@@ -115,6 +117,7 @@ export class Replicator {
   /** Done, and with operations of forwarded commands. */
   private readonly recent: Ticket[] = [];
   private readonly kept: Ticket[] = [];
+  private recentOps = 0;
   private lastTicket = 0;
   private readonly spare: ByteWriter[] = [];
   private readonly peers: Peers;
@@ -374,6 +377,16 @@ export class Replicator {
     this.check();
   }
 
+  /** Forgets the older half of what is done. */
+  private dropRecent(): void {
+    for (const t of this.recent.splice(0, Math.ceil(this.recent.length / 2))) {
+      this.recentOps -= t.ops;
+      if (t.kept) this.kept.push(t);
+      else this.events.forgotten(t);
+    }
+    if (this.kept.length > MAX_KEPT_TICKETS) this.kept.splice(0, this.kept.length - MAX_KEPT_TICKETS);
+  }
+
   /** A ticket that is open, or that has been done not long ago. */
   private find(n: number): Ticket | null {
     if (this.queue.length > 0 && n >= this.queue[0].n) return this.queue[n - this.queue[0].n] ?? null;
@@ -444,14 +457,12 @@ export class Replicator {
     }
     if (done === 0) return;
     const finished = this.queue.splice(0, done);
-    for (const t of finished) if (t.hasRequests) this.recent.push(t);
-    if (this.recent.length > 2 * RECENT_TICKETS) {
-      for (const t of this.recent.splice(0, RECENT_TICKETS)) {
-        if (t.kept) this.kept.push(t);
-        else this.events.forgotten(t);
-      }
-      if (this.kept.length > MAX_KEPT_TICKETS) this.kept.splice(0, this.kept.length - MAX_KEPT_TICKETS);
+    for (const t of finished) {
+      if (!t.hasRequests) continue;
+      this.recent.push(t);
+      this.recentOps += t.ops;
     }
+    if (this.recent.length > MAX_RECENT_TICKETS || this.recentOps > MAX_RECENT_OPS) this.dropRecent();
     for (const t of finished) this.events.done(t);
   }
 
