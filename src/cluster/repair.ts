@@ -42,7 +42,7 @@ const STRAY_KEYS = 2000;
 const STRAY_MS = 1000;
 /** Writes a second above which rounds are BUSY_ROUNDS times as far apart. */
 const BUSY_EVENTS = 2000;
-const BUSY_ROUNDS = 5;
+const BUSY_ROUNDS = 2;
 /** Confirmations that have not led to anything are repeated after so many ms. */
 const CONFIRM_MS = 2000;
 /** All partitions are looked at for tombstones in so many ms, in so many parts. */
@@ -200,7 +200,14 @@ export class Repair {
       for (const id of [...this.urgent]) {
         this.urgent.delete(id);
         const peer = this.peers.byId.get(id);
-        if (peer?.isWell) await this.round(peer);
+        if (!peer?.isWell) continue;
+        // one that was interrupted is made again, and so is one that could not compare everything yet
+        const whole = this.trees.readyCount === this.tenure.length;
+        const done = await this.round(peer).then(
+          () => true,
+          () => false,
+        );
+        if (!done || !whole) this.urgent.add(id);
       }
       if (now >= this.nextRound) {
         // a busy node gives way: comparing costs a term for each key that was written since
@@ -387,12 +394,16 @@ export class Repair {
       s = this.session(peer, p, id, false);
     }
     s.at = this.parts.clock.monotonic();
+    const session = s;
     if (bytes.length === 0) {
-      s.peerOver = true;
-      this.finishIfOver(s);
+      // behind what has come before it; where nothing is over yet the peer could not begin
+      s.chain = s.chain.then(() => {
+        session.peerOver = true;
+        if (session.mine && !session.over) this.end(session, 'the peer is not ready');
+        else this.finishIfOver(session);
+      });
       return;
     }
-    const session = s;
     s.chain = s.chain.then(async () => {
       try {
         await this.trees.settle();

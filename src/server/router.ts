@@ -40,6 +40,8 @@ const BEGIN_MS = 400;
 /** Rounds of news and running again after which the client is told to try itself. */
 const MAX_RERUNS = 3;
 const SPARE_CLIENTS = 1024;
+/** A forwarded command whose reply has not come after so many ms is sent again, whatever its node is taken for. */
+const LOST_FORWARD_MS = 2000;
 /** A forwarded command is not given up sooner, in ms. */
 const MIN_FORWARD_MS = 250;
 /** Bytes for other nodes that are sent on before the tick is over. */
@@ -901,7 +903,8 @@ export class Router implements ClusterServer {
     const again: Pending[] = [];
     let looked = false;
     for (const p of this.pending.values()) {
-      if (p.doubtful) {
+      // a reply that is this late is lost, though its node may be well: asking again is safe
+      if (p.doubtful || now - p.at > LOST_FORWARD_MS) {
         if (now - p.at > BEGIN_MS) again.push(p);
         continue;
       }

