@@ -20,7 +20,7 @@ const SEED = Number(process.env['NEMESIS_SEED'] ?? Math.floor(Math.random() * 1_
 const KILL_GAP_MS = 300;
 const PAUSE_GAP_MS = 600;
 /** The same while a node comes back: its start takes a core from the servers here. */
-const RETURN_GAP_MS = 600;
+const RETURN_GAP_MS = 1200;
 /** Commands that a node cut off alone may be slow with before it knows that it is alone, and what is slow. */
 const SLOW_ALONE = 4;
 const SLOW_MS = 600;
