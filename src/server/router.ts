@@ -198,6 +198,8 @@ export class Router implements ClusterServer {
       return false;
     }
     if (cluster.isStarting) {
+      // what was read before the stall says nothing of what has been written since
+      client.fresh = false;
       this.server.suspend(client, argv);
       this.early.push(client);
       return false;
