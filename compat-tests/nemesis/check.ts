@@ -148,7 +148,9 @@ export async function violations(ledger: Ledger, cluster: TestCluster, strict: b
     const { winners, unknown, losers } = ledger.races.get(key)!;
     if (strict && winners.length > 1) wrong(`${key} was won by ${winners.join(' and ')}`);
     if (value === null) {
-      if (winners.length > 0 || losers > 0) wrong(`${key} is lost`);
+      if (winners.length > 0) wrong(`${key} is lost, though ${winners.join(' and ')} had won`);
+      // on two sides of a cut each may give way to the other
+      else if (strict && losers > 0) wrong(`${key} was won by nobody, though ${losers} were told that it was`);
     } else if (![...winners, ...unknown].includes(value)) wrong(`${key} is ${value}, won by ${winners.join()}`);
   });
   await ask<[string, string[]]>(members, [...ledger.blind.keys()], ['DGET'], (key, [, values]) => {

@@ -28,7 +28,12 @@ interface Client {
   mine: string[];
   serial: number;
   risen: number;
+  /** What it was told last, to see how a wrong answer came about. */
+  last: string[];
 }
+
+/** Answers of a client that are kept for a report. */
+const LAST_ANSWERS = 6;
 
 export class Load {
   private readonly ledger: Ledger;
@@ -93,6 +98,7 @@ export class Load {
       mine: [],
       serial: 0,
       risen: 0,
+      last: [],
     };
     while (!state.stop) {
       if (this.held || !(await usable(c.redis, 100))) {
@@ -115,12 +121,15 @@ export class Load {
   }
 
   /** Runs a command; null when its answer never came or is an error. */
-  private async ask<T>(c: Client, sent: Promise<T>): Promise<{ reply: T } | null> {
+  private async ask<T>(c: Client, what: string, sent: Promise<T>): Promise<{ reply: T } | null> {
+    if (c.last.length >= LAST_ANSWERS) c.last.shift();
     try {
       const reply = await sent;
+      c.last.push(`${what} -> ${JSON.stringify(reply).slice(0, 80)}`);
       this.ledger.acks++;
       return { reply };
     } catch (error) {
+      c.last.push(`${what} -> ${reasonOf(error)}`);
       this.ledger.unknown++;
       this.ledger.error(c.member.name, reasonOf(error));
       return null;
@@ -155,14 +164,14 @@ export class Load {
 
   private async set(c: Client): Promise<boolean> {
     const [key, single] = this.newSingle(c);
-    const answer = await this.ask(c, c.redis.set(key, single.value));
+    const answer = await this.ask(c, `SET ${key}`, c.redis.set(key, single.value));
     this.wasSet(c, key, single, answer !== null);
     return answer === null;
   }
 
   private async incr(c: Client): Promise<boolean> {
     const key = `counter:${c.prng.int(COUNTERS)}`;
-    const answer = await this.ask(c, c.redis.incr(key));
+    const answer = await this.ask(c, `INCR ${key}`, c.redis.incr(key));
     this.ledger.incremented(key, answer?.reply ?? null);
     return answer === null;
   }
@@ -172,7 +181,7 @@ export class Load {
     const [key] = c.mine.splice(c.prng.int(c.mine.length), 1);
     const single = this.ledger.singles.get(key)!;
     single.deleted = 'unknown';
-    const answer = await this.ask(c, c.redis.del(key));
+    const answer = await this.ask(c, `DEL ${key}`, c.redis.del(key));
     if (answer?.reply === 1) single.deleted = 'acked';
     else if (answer !== null) this.ledger.surprise(`DEL of ${key} on ${c.member.name} found nothing there`);
     return answer === null;
@@ -182,7 +191,7 @@ export class Load {
     if (c.mine.length === 0) return false;
     const key = c.prng.pick(c.mine);
     const { value } = this.ledger.singles.get(key)!;
-    const answer = await this.ask(c, c.redis.get(key));
+    const answer = await this.ask(c, `GET ${key}`, c.redis.get(key));
     if (answer !== null && answer.reply !== value)
       this.ledger.surprise(`GET ${key} on ${c.member.name} gave ${answer.reply}`);
     return answer === null;
@@ -193,7 +202,7 @@ export class Load {
     const value = ++c.risen;
     let known = this.ledger.rising.get(key);
     if (known === undefined) this.ledger.rising.set(key, (known = { acked: 0, unknown: new Set() }));
-    const answer = await this.ask(c, c.redis.set(key, String(value)));
+    const answer = await this.ask(c, `SET ${key}`, c.redis.set(key, String(value)));
     if (answer === null) known.unknown.add(value);
     else known.acked = value;
     return answer === null;
@@ -207,7 +216,7 @@ export class Load {
     const { writes } = this.ledger.versions(this.ledger.blind, key);
     const write = { outcome: 'unknown' as 'unknown' | 'acked', covers: [] };
     writes.set(value, write);
-    const answer = await this.ask(c, c.redis.call('DSET', key, value));
+    const answer = await this.ask(c, `DSET ${key}`, c.redis.call('DSET', key, value));
     if (answer !== null) write.outcome = 'acked';
     return answer === null;
   }
@@ -216,14 +225,15 @@ export class Load {
   private async basket(c: Client): Promise<boolean> {
     const n = this.serial++;
     const key = `basket:${Math.floor(n / (2 * WRITES_PER_KEY))}`;
-    const read = await this.ask(c, c.redis.call('DGET', key) as Promise<[string, string[]]>);
+    const read = await this.ask(c, `DGET ${key}`, c.redis.call('DGET', key) as Promise<[string, string[]]>);
     if (read === null) return true;
+    if (!Array.isArray(read.reply)) throw new Error(`DGET on ${c.name} gave no versions: ${c.last.join(' | ')}`);
     const [context, versions] = read.reply;
     const value = [...new Set([...versions.flatMap(itemsOf), `${c.name}-${n}`])].join();
     const { writes } = this.ledger.versions(this.ledger.baskets, key);
     const write = { outcome: 'unknown' as 'unknown' | 'acked', covers: versions };
     writes.set(value, write);
-    const answer = await this.ask(c, c.redis.call('DSET', key, value, 'CONTEXT', context));
+    const answer = await this.ask(c, `DSET ${key} ${value}`, c.redis.call('DSET', key, value, 'CONTEXT', context));
     if (answer !== null) write.outcome = 'acked';
     return answer === null;
   }

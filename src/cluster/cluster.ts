@@ -28,6 +28,7 @@ import type { Ring } from './ring.ts';
 import { Rpc } from './rpc.ts';
 import { States } from './states.ts';
 import { Trees } from './trees.ts';
+import { Voids } from './voids.ts';
 
 const HINTS_MS = 200;
 /** A member that was started waits this long for the others, in ms. */
@@ -80,7 +81,8 @@ export interface Route {
 /** What the server does for other nodes. */
 export interface ClusterServer extends Omit<ReplicatorEvents, 'missed'> {
   forward(peer: Peer, buf: Buffer, start: number, end: number): void;
-  forwarded(peer: Peer, buf: Buffer, start: number, end: number): void;
+  /** @param others the reply begins with the id of the node that has run the command */
+  forwarded(peer: Peer, buf: Buffer, start: number, end: number, others: boolean): void;
   /** A peer's link is gone, or it is not waited for any longer. */
   lost(peer: Peer): void;
   /** Something has to be done at the end of this tick. */
@@ -88,7 +90,7 @@ export interface ClusterServer extends Omit<ReplicatorEvents, 'missed'> {
   /** Who coordinates what has changed. */
   routesChanged(): void;
   sweep(now: number): void;
-  /** Another node has run the same forwarded command, and its write stands. */
+  /** A forwarded command was run here, but another run of it counts. */
   undoByName(tag: number, id: number, done: Done): void;
   /** A peer's link is up. */
   met(peer: Peer): void;
@@ -110,6 +112,7 @@ export class Cluster {
   readonly repair: Repair;
   readonly operator: Operator;
   readonly requests = new Requests();
+  readonly voids = new Voids();
   readonly self: string;
   readonly options: ClusterOptions;
   private readonly parts: ClusterParts;
@@ -191,7 +194,6 @@ export class Cluster {
       forgotten: (t) => this.server.forgotten(t),
       failed: (t, g, copies) => this.server.failed(t, g, copies),
       unclean: (peer, t, op, db, key, theirs) => this.server.unclean(peer, t, op, db, key, theirs),
-      twice: (t, op, db, key, done) => this.server.twice(t, op, db, key, done),
       missed: (owner, buf, start, request) => {
         this.hints.add(owner, keyOfRecord(store.keys, buf, start));
         if (request !== null) this.requests.miss(owner, request);
@@ -287,7 +289,10 @@ export class Cluster {
       this.repair.stop();
       this.server.routesChanged();
     };
-    membership.onGone = (id) => this.hints.forgetOwner(id);
+    membership.onGone = (id) => {
+      this.hints.forgetOwner(id);
+      this.voids.forget(id);
+    };
     membership.onRing = (what) => this.ringChanged(what);
     this.repair.onSettled = () => membership.settled();
     const address = await bus.listen(this.options.bindHost, this.options.port);
@@ -524,14 +529,12 @@ export class Cluster {
     this.peers.attach(link);
     this.membership.linkUp(link);
     this.sayNames(peer);
+    this.voids.linkUp(peer);
     this.server.met(peer);
     this.nextHints = 0;
   }
 
-  /**
-   * What this node has run for others while the peer was out of reach. It may have been asked to run the same: then one of
-   * the two undoes it.
-   */
+  /** What this node has run for others while the peer was out of reach: it may be asked to run the same. */
   private sayNames(peer: Peer): void {
     const list = this.requests.takeMissed(peer.id);
     if (list.length === 0) return;
@@ -544,20 +547,7 @@ export class Cluster {
   private takeNames(r: ByteReader): void {
     for (let n = r.varint(); n > 0; n--) {
       const { tag, id, done } = readDone(r);
-      const known = this.requests.get(tag, id);
-      if (known === undefined || known.by === done.by) {
-        this.requests.put(tag, id, done);
-        continue;
-      }
-      // of two that have run it the one with the lower id stands, for everybody
-      const [stands, yields] = known.by < done.by ? [known, done] : [done, known];
-      this.requests.put(tag, id, stands);
-      if (yields.by === this.self) this.server.undoByName(tag, id, stands);
-      else {
-        const w = new ByteWriter(128);
-        writeDone(w, tag, id, stands.by, stands.reply);
-        this.peers.get(yields.by).link?.send(m.TWICE, w.buf, 0, w.pos);
-      }
+      if (this.requests.get(tag, id) === undefined) this.requests.put(tag, id, done);
     }
   }
 
@@ -611,6 +601,8 @@ export class Cluster {
     this.requests.sweep(now);
     if (now >= this.nextHints) {
       this.nextHints = now + HINTS_MS;
+      // before the keys themselves, so that nobody knows of a write and not of the command that it came of
+      for (const peer of this.peers.byId.values()) if (peer.isWell) this.sayNames(peer);
       this.hints.deliver(now);
     }
   }
@@ -646,7 +638,10 @@ export class Cluster {
         this.server.forward(peer, buf, start, end);
         return;
       case m.FORWARDED:
-        this.server.forwarded(peer, buf, start, end);
+        this.server.forwarded(peer, buf, start, end, false);
+        return;
+      case m.FORWARDED_BY:
+        this.server.forwarded(peer, buf, start, end, true);
         return;
       case m.GOSSIP:
       case m.RING:
@@ -689,12 +684,15 @@ export class Cluster {
       case m.NAMES:
         this.takeNames(r);
         return;
-      case m.TWICE: {
-        const { tag, id, done } = readDone(r);
-        this.requests.put(tag, id, done);
-        this.server.undoByName(tag, id, done);
+      case m.VOID:
+        this.voids.take(peer, r, (tag, id, done) => {
+          this.requests.put(tag, id, done);
+          this.server.undoByName(tag, id, done);
+        });
         return;
-      }
+      case m.VOIDED:
+        this.voids.heard(peer, r);
+        return;
       case m.FLOORS:
         this.server.takeFloors(r).catch(failed);
         return;
@@ -742,6 +740,7 @@ export class Cluster {
   isQuiet(): boolean {
     return (
       this.hints.count === 0 &&
+      this.voids.outstanding === 0 &&
       this.states.outstanding === 0 &&
       this.reads.outstanding === 0 &&
       this.replicator.waiting === 0 &&

@@ -18,13 +18,8 @@ export const STATES_TAKEN = 23;
 export const GOSSIP = 24;
 /** The layout, and which partitions are still served by former owners. */
 export const RING = 25;
-/** A node that asks to be a member. */
-export const JOIN = 26;
 export const PING = 27;
 export const PONG = 28;
-/** Roots of Merkle trees, and those that differ. */
-export const ROOTS = 29;
-export const ROOTS_DIFFER = 30;
 /** One message of an exchange over a partition. */
 export const EXCHANGE = 31;
 /** A question to one node, by name, and the answer. */
@@ -52,11 +47,12 @@ export const OP_KIND = 0x3f;
 export const UNCLEAN_STATE = 1;
 /** The state is large: fetch it. */
 export const UNCLEAN_LARGE = 2;
-/** The forwarded command that it came of has been run by another node, whose write stands. */
-export const UNCLEAN_TWICE = 3;
 /** What has been flushed: databases and their floors. */
 export const FLOORS = 36;
 /** Forwarded commands that the sender has run while the receiver was out of reach. */
 export const NAMES = 37;
-/** A forwarded command was run by another node too, whose write stands: the receiver undoes its own. */
-export const TWICE = 38;
+/** Runs of forwarded commands that do not count: the receiver undoes its own, and says that it has been told. */
+export const VOID = 38;
+export const VOIDED = 39;
+/** As FORWARDED, of a command that the replying node has not run: somebody else had. */
+export const FORWARDED_BY = 40;

@@ -36,6 +36,12 @@ interface Waiting {
   hedge: () => void;
 }
 
+/** A read under way, and the one that comes after it. */
+interface Running {
+  promise: Promise<ReadOutcome>;
+  next: Promise<ReadOutcome> | null;
+}
+
 /** What a read rests on. */
 export interface ReadOutcome {
   /** Home replicas whose copies are in the merged state. */
@@ -56,7 +62,7 @@ export interface ReadOptions {
 
 export class Reads {
   private readonly waiting = new Map<number, Waiting>();
-  private readonly running = new Map<string, Promise<ReadOutcome>>();
+  private readonly running = new Map<string, Running>();
   private lastId = 0;
   private readonly w = new ByteWriter(4096);
   private readonly store: Store;
@@ -95,12 +101,24 @@ export class Reads {
     const { request } = options;
     const asked = request === undefined ? '' : `${request.tag}/${request.id}`;
     const name = `${place.db.index}:${options.r}:${options.min}:${asked}:${place.key}`;
-    let promise = this.running.get(name);
-    if (promise === undefined) {
-      promise = this.start(place, options).finally(() => this.running.delete(name));
-      this.running.set(name, promise);
-    }
-    return promise;
+    const running = this.running.get(name);
+    if (running === undefined) return this.begin(name, place, options);
+    // one that has asked already may miss what was acknowledged since: who comes later shares the next one
+    running.next ??= running.promise.then(
+      () => this.begin(name, place, options),
+      () => this.begin(name, place, options),
+    );
+    return running.next;
+  }
+
+  private begin(name: string, place: KeyPlace, options: ReadOptions): Promise<ReadOutcome> {
+    const running: Running = { promise: this.start(place, options), next: null };
+    this.running.set(name, running);
+    const over = () => {
+      if (running.next === null) this.running.delete(name);
+    };
+    running.promise.then(over, over);
+    return running.promise;
   }
 
   private async start(place: KeyPlace, options: ReadOptions): Promise<ReadOutcome> {

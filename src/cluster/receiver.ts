@@ -21,10 +21,9 @@ import {
   OP_WRITE_AFTER,
   UNCLEAN_LARGE,
   UNCLEAN_STATE,
-  UNCLEAN_TWICE,
 } from './messages.ts';
 import type { Peer } from './peers.ts';
-import { type Done, type Requests, replyBytes } from './requests.ts';
+import { type Requests, replyBytes } from './requests.ts';
 
 /** A state of more bytes is not sent along with an ACK. */
 const MAX_UNCLEAN_BYTES = 64 * 1024;
@@ -191,14 +190,13 @@ export class Receiver {
           continue;
         }
         const owner = kind & OP_HINT ? r.str() : null;
-        const twice = kind & OP_REQUEST ? this.note(d.peer.id, r) : null;
+        if (kind & OP_REQUEST) this.note(d.peer.id, r);
         const before = (kind & OP_KIND) === OP_WRITE_AFTER ? r.u53() : -1;
         const at = r.pos;
         const stop = at + 4 + buf.readUInt32LE(at);
         this.stats.writes++;
         const unclean = applyRecord(keys, buf, at, stop, before);
         r.pos = stop;
-        if (twice !== null) this.sayTwice(d, ticket, op, keyOfRecord(keys, buf, at), twice);
         if (owner !== null) this.events.hint(owner, keyOfRecord(keys, buf, at));
         if (unclean !== null) this.unclean(d, ticket, op, unclean.key.db.index, unclean.key.key, unclean.before);
       }
@@ -212,32 +210,16 @@ export class Receiver {
     this.events.wake();
   }
 
-  /** Remembers the forwarded command that a write came of. Returns who else has run it, if that one's write stands. */
-  private note(by: string, r: ByteReader): Done | null {
+  /** Remembers the forwarded command that a write came of. Of two that have run it the first to be heard of is named. */
+  private note(by: string, r: ByteReader): void {
     const tag = r.u32();
     const id = r.u53();
     const n = r.varint();
     const start = r.pos;
     r.pos += n;
     const known = this.requests.get(tag, id);
-    // of two that have run it the one with the lower id stands, for everybody
-    if (known !== undefined && known.by < by) return known;
-    if (known === undefined || known.by !== by)
+    if (known === undefined || known.by === by)
       this.requests.put(tag, id, { by, reply: replyBytes(r.buf, start, r.pos) });
-    return null;
-  }
-
-  private sayTwice(d: Debt, ticket: number, op: number, key: KeyPlace, done: Done): void {
-    d.unclean++;
-    const { w } = d;
-    w.u53(ticket);
-    w.varint(op);
-    w.u8(UNCLEAN_TWICE);
-    w.u8(key.db.index);
-    w.str(key.key);
-    w.str(done.by);
-    w.varint(done.reply.length);
-    w.bytes(done.reply);
   }
 
   private unclean(d: Debt, ticket: number, op: number, db: number, key: string, state: KeyState): void {

@@ -22,10 +22,8 @@ import {
   OP_WRITE_AFTER,
   REPLICATE,
   UNCLEAN_STATE,
-  UNCLEAN_TWICE,
 } from './messages.ts';
 import type { Peer, Peers } from './peers.ts';
-import type { Done } from './requests.ts';
 
 /** Unacknowledged bytes above which a peer gets no more frames, only hints. */
 export const MAX_UNACKED_BYTES = 32 * 1024 * 1024;
@@ -104,8 +102,6 @@ export interface ReplicatorEvents {
    * the state is too large to come along.
    */
   unclean(peer: Peer, ticket: Ticket | null, op: number, db: number, key: string, theirs: KeyState | null): void;
-  /** Another node has run the same forwarded command, and its write stands: this one is to be undone. */
-  twice(ticket: Ticket | null, op: number, db: number, key: string, done: Done): void;
   /** These writes did not reach this owner: [start, end) of a record in buf. */
   missed(owner: string, buf: Buffer, start: number, request: RequestName | null): void;
 }
@@ -260,7 +256,7 @@ export class Replicator {
 
   /**
    * The tick is over: frames go out. Returns the ticket that this tick's replies wait for: its own, or the last one
-   * outstanding, or null.
+   * outstanding, or null. Whoever holds the replies calls `check`.
    */
   seal(): Ticket | null {
     const t = this.current;
@@ -281,10 +277,11 @@ export class Replicator {
     this.touched.length = 0;
     t.sealed = true;
     this.queue.push(t);
-    // nobody to ask: done at once, unless others are before it
+    // nobody to ask: done at once, unless others are before it. What has failed waits until its replies are held, for
+    // they are not to go out (`check` is called when they are)
+    for (let g = 0; g < t.groups.length; g++) if (this.copies(t, t.groups[g]) !== CONTENT) return t;
     this.check();
-    if (!t.done) return t;
-    return null;
+    return t.done ? null : t;
   }
 
   // ------------------------------------------------------------------ acknowledgements
@@ -321,12 +318,6 @@ export class Replicator {
     const db = r.u8();
     const key = r.str();
     const ticket = this.find(n);
-    if (kind === UNCLEAN_TWICE) {
-      const by = r.str();
-      const reply = Buffer.from(r.rawStr(r.varint()), 'latin1');
-      this.events.twice(ticket, op, db, key, { by, reply });
-      return;
-    }
     const theirs = kind === UNCLEAN_STATE ? decodeState(r) : null;
     this.stats.unclean++;
     this.events.unclean(peer, ticket !== null && !ticket.done ? ticket : null, op, db, key, theirs);

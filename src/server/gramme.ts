@@ -93,6 +93,8 @@ export class GrammeServer implements Server, CommandContext {
   private readonly peeker = new RequestParser();
   /** The command that has just run needs a key from disk. */
   private missed = false;
+  /** A command is being run. */
+  private executing = false;
   private readonly listeners: Listener[] = [];
   private readonly onStopped: () => void;
   private readonly background: Timer[] = [];
@@ -190,6 +192,7 @@ export class GrammeServer implements Server, CommandContext {
     this.coverage.join(cluster);
     this.output.onTickEnd = () => cluster.receiver.tickEnd();
     this.output.ticketToAwait = () => cluster.replicator.seal();
+    this.output.onHeld = () => cluster.replicator.check();
     this.output.onSent = () => cluster.flushLinks();
     const committed = this.store.journal.onCommitted;
     this.store.journal.onCommitted = (upTo) => {
@@ -410,6 +413,7 @@ export class GrammeServer implements Server, CommandContext {
     this.client = client;
     this.argv = argv;
     this.out = out;
+    this.executing = true;
     this.db = this.keys.names[client.db];
     client.lastMs = this.now;
     client.commands++;
@@ -425,6 +429,7 @@ export class GrammeServer implements Server, CommandContext {
       if (command !== null && this.admit(client, command, argv, out)) this.call(client, command, argv, out, before);
     }
     if (client.replyMode !== REPLY_ON || skip) this.dropReply(client, out, before, skip);
+    this.executing = false;
   }
 
   private dropReply(client: Client, out: ReplyWriter, before: number, skip: boolean): void {
@@ -572,13 +577,16 @@ export class GrammeServer implements Server, CommandContext {
 
   /** Runs a command for somebody who is no connection. */
   executeFor(client: Client, argv: Argv): void {
-    const { client: current, argv: was, out, db } = this;
+    const { client: current, argv: was, out, db, executing } = this;
     this.execute(client, argv);
+    this.executing = executing;
     this.client = current;
     this.argv = was;
     this.out = out;
     this.db = db;
-    if (current !== undefined && !current.closed) this.output.reselect(current);
+    // within a handler that ended a link, say: what that one goes on to reply is not part of this command's reply
+    if (executing) this.output.resume(current);
+    else if (current !== undefined && !current.closed) this.output.reselect(current);
   }
 
   /** The database of the command at hand. */

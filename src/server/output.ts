@@ -61,6 +61,8 @@ export class Output {
   batchToAwait: () => number = () => 0;
   /** Asked, at a flush, which ticket they must wait for. */
   ticketToAwait: (() => Ticket | null) | null = null;
+  /** Called when replies wait for a ticket. */
+  onHeld: (() => void) | null = null;
   /** Called before a tick's output is sealed. */
   onTickEnd: (() => void) | null = null;
   /** Counts who was answered in time. */
@@ -97,6 +99,12 @@ export class Output {
     this.w.resp3 = client.resp === 3;
     if (!this.scheduled) this.wake();
     return this.w;
+  }
+
+  /** Goes on for a client in the middle of a reply, after something was written for another one. */
+  resume(client: Client): void {
+    this.current = null;
+    this.select(client);
   }
 
   /** Goes on for a client that was in the middle of its input, if anything more comes. */
@@ -157,6 +165,7 @@ export class Output {
       this.starts = [];
       this.holes = [];
       this.fresh();
+      if (ticket !== null) this.onHeld?.();
       return;
     }
     const free = this.send({ buf: this.w.buf, end, clients, starts, holes, patches: null, closing });

@@ -16,7 +16,7 @@ import { breaks } from '../base/breaks.ts';
 import { ByteReader, ByteWriter, TruncatedError } from '../base/bytes.ts';
 import { ReplyError } from '../base/errors.ts';
 import type { Cluster, ClusterServer, Route } from '../cluster/cluster.ts';
-import { FORWARD, FORWARDED } from '../cluster/messages.ts';
+import { FORWARD, FORWARDED, FORWARDED_BY } from '../cluster/messages.ts';
 import type { Peer } from '../cluster/peers.ts';
 import type { Group, Ticket } from '../cluster/replicator.ts';
 import { type Done, replyBytes } from '../cluster/requests.ts';
@@ -37,6 +37,8 @@ const PATIENCE_MS = 5000;
  * nobody who is asked instead can be overtaken by it later.
  */
 const BEGIN_MS = 400;
+/** A command of which nobody knows whether it has been run is given up after so many ms. */
+const DOUBT_MS = 1500;
 /** Rounds of news and running again after which the client is told to try itself. */
 const MAX_RERUNS = 3;
 const SPARE_CLIENTS = 1024;
@@ -48,7 +50,6 @@ const MIN_FORWARD_MS = 250;
 const PUSH_BYTES = 16 * 1024;
 
 const RESP3 = 1;
-const NO_READ = 2;
 /** Another node may have run it. */
 const RETRY = 4;
 /** Bytes of a FORWARD frame before its payload: number, deadline. */
@@ -56,6 +57,10 @@ const FORWARD_HEADER = 14;
 
 const EXPELLED =
   '-CLUSTERDOWN this node was expelled from its cluster while it was away; what it holds is kept and not merged. Start it with an empty dir to join again\r\n';
+const MAY_BE_DONE = Buffer.from(
+  '-NOREPLICAS the node that was running the command is out of reach, and so is whoever else would know; it may have been done\r\n',
+  'latin1',
+);
 const CLUSTER_DOWN = Buffer.from('-CLUSTERDOWN No node that holds the key can be reached\r\n', 'latin1');
 const TRY_AGAIN = Buffer.from(
   '-TRYAGAIN other writes to the key came between, again and again; nothing was changed\r\n',
@@ -124,6 +129,10 @@ interface Pending {
   write: boolean;
   /** Its node is not waited for any longer; another is asked as soon as that one can't begin it any more. */
   doubtful: boolean;
+  /** A write's former nodes: any of them may have run it, and may still answer. */
+  tried: Peer[] | null;
+  /** Nobody that can be reached would know whether it has been run. */
+  unsure: boolean;
 }
 
 export class Router implements ClusterServer {
@@ -132,7 +141,7 @@ export class Router implements ClusterServer {
   private readonly pending = new Map<number, Pending>();
   /** Commands for which nobody can be found at the moment. */
   private homeless: Pending[] = [];
-  private lastId = 0;
+  private lastId: number;
   /** Names this process in the names of its commands. */
   private readonly tag: number;
   private unsent = 0;
@@ -169,6 +178,8 @@ export class Router implements ClusterServer {
     this.server = server;
     this.cluster = cluster;
     this.tag = server.random.bytes(4).readUInt32LE(0) || 1;
+    // what is still on its way to an earlier process of this node must find nobody
+    this.lastId = server.random.bytes(4).readUInt32LE(0) * 0x10000;
   }
 
   /** Replicas that each key has. */
@@ -221,12 +232,15 @@ export class Router implements ClusterServer {
       this.stats.expired++;
       const { peer, number } = client;
       this.recycle(client);
-      if (peer !== null) this.reply(peer, number, NOTHING, 0, 0);
+      if (peer !== null) this.reply(peer, number, NOTHING, 0, 0, '');
       return false;
     }
-    if (!client.retry) return true;
     const done = this.cluster.requests.get(client.tag, client.number);
     if (done === undefined) return true;
+    const others = done.by !== this.cluster.self;
+    // what was run here may be run again, after news
+    if (!others && !client.retry) return true;
+    if (others) client.by = done.by;
     this.server.replyBytes(client, done.reply);
     return false;
   }
@@ -236,7 +250,7 @@ export class Router implements ClusterServer {
     if (!(client instanceof VirtualClient) || client.peer === null || this.cluster.isAlone) return false;
     const { peer, number } = client;
     this.recycle(client);
-    this.reply(peer, number, REFUSED, 0, REFUSED.length);
+    this.reply(peer, number, REFUSED, 0, REFUSED.length, '');
     return true;
   }
 
@@ -392,12 +406,35 @@ export class Router implements ClusterServer {
       (outcomes) => {
         const done = outcomes.find((o) => o.done !== null)?.done;
         if (done && request !== undefined) cluster.requests.put(request.tag, request.id, done);
+        else if (request !== undefined && places.some((p, i) => !this.wouldKnow(p, outcomes[i].homes))) {
+          this.unsure(client as VirtualClient);
+          return;
+        }
         client.fresh = true;
         server.retry(client);
       },
       (error) =>
         server.failWaiting(client, error instanceof ReplyError ? error : new ReplyError(`ERR ${String(error)}`)),
     );
+  }
+
+  /**
+   * May a command be run that another node may have run? Only if somebody would know: a home replica other than this
+   * node, for whoever ran it has told them all at once, or else the others' processes are gone.
+   * @param homes home replicas that have been asked, this node among them, and have said no
+   */
+  private wouldKnow(place: KeyPlace, homes: number): boolean {
+    const { ring, self, peers } = this.cluster;
+    const all = ring.homes(this.server.keys.partitionOf(place.slot));
+    const others = all.filter((id) => id !== self);
+    return homes > all.length - others.length || others.every((id) => peers.get(id).isGone);
+  }
+
+  /** It can't be known whether the command has been run: its sender waits for better times, or says so. */
+  private unsure(client: VirtualClient): void {
+    client.waiting = false;
+    client.waitingArgv = null;
+    this.finished(client, UNSURE, 0, UNSURE.length);
   }
 
   // ------------------------------------------------------------------ after a command
@@ -591,49 +628,79 @@ export class Router implements ClusterServer {
     this.again(op, hole, argv);
   }
 
-  /** What an operation did to a key is undone, by an event of its own. */
-  private undo(op: Operation, argv: Argv, place: KeyPlace, theirs: KeyState | null): void {
+  /** What an operation did to a key is undone, by an event of its own. False when nothing of it is there any more. */
+  private undo(op: Operation, argv: Argv, place: KeyPlace, theirs: KeyState | null): boolean {
     const { keys } = this.server;
     const { db, key, slot } = place;
-    if (!keys.isResident(db, key, slot)) return;
+    if (!keys.isResident(db, key, slot)) return true;
     this.stats.undone++;
     const delta = incrementOf(argv);
-    if (delta !== null) keys.undoIncrement(db, key, slot, delta, op.until, argv.is(0, 'INCRBYFLOAT'));
-    else keys.undo(db, key, slot, op.since, op.until, op.before?.get(`${db.index}:${key}`) ?? null, theirs);
+    const there =
+      delta !== null
+        ? keys.undoIncrement(db, key, slot, delta, op.until, argv.is(0, 'INCRBYFLOAT'))
+        : keys.undo(db, key, slot, op.since, op.until, op.before?.get(`${db.index}:${key}`) ?? null, theirs);
     this.cluster.replicateOwn();
     this.server.output.wake();
-  }
-
-  /** Somebody else has run the same forwarded command: this node's write is undone, and the other one's reply counts. */
-  twice(ticket: Ticket | null, opNumber: number, _db: number, _key: string, done: Done): void {
-    const op = ticket === null ? undefined : tableOf(ticket)[opNumber];
-    if (op === undefined || op.undone || op.at < 0) return;
-    op.undone = true;
-    this.stats.twice++;
-    const argv = readArguments(ticket!, op);
-    this.server.log.debug(
-      { id: op.number, command: argv.strings(0, 2), by: done.by.slice(0, 8) },
-      'a command was run twice: this one is undone',
-    );
-    this.cluster.requests.put(op.tag, op.number, done);
-    const command = this.server.table.find(argv);
-    const db = this.server.keys.names[op.db];
-    const one = command !== null && command.onlyKey > 0;
-    const positions = one ? [command.onlyKey] : (this.server.table.keyPositions(command!.spec, argv) ?? []);
-    for (const i of positions) this.undo(op, argv, this.server.store.placeOf(db, argv.str(i)), null);
-    if (ticket!.done || op.replaced) return;
-    op.replaced = true;
-    const hole = this.server.output.patch(ticket!, op.client, op.start, op.end);
-    if (hole !== null) this.server.output.fill(hole, done.reply);
+    return there;
   }
 
   undoByName(tag: number, id: number, done: Done): void {
-    for (const ticket of this.cluster.replicator.undoable()) {
-      const n = tableOf(ticket).findIndex((op) => op?.wrote && op.tag === tag && op.number === id);
-      if (n < 0) continue;
-      this.twice(ticket, n, 0, '', done);
-      return;
+    for (const ticket of this.cluster.replicator.undoable())
+      for (const op of tableOf(ticket)) {
+        if (op === undefined || !op.wrote || op.undone || op.tag !== tag || op.number !== id || op.at < 0) continue;
+        this.voidOperation(ticket, op, tag, id, done);
+        return;
+      }
+  }
+
+  /** Another run of this command counts: what this one has written is undone. */
+  private voidOperation(ticket: Ticket, op: Operation, tag: number, id: number, done: Done): void {
+    op.undone = true;
+    this.stats.twice++;
+    const argv = readArguments(ticket, op);
+    this.server.log.debug(
+      { id: op.number, command: argv.strings(0, 2), by: done.by.slice(0, 8) },
+      'a command was run twice: this run is undone',
+    );
+    const command = this.server.table.find(argv)!;
+    const db = this.server.keys.names[op.db];
+    const positions =
+      command.onlyKey > 0 ? [command.onlyKey] : (this.server.table.keyPositions(command.spec, argv) ?? []);
+    // the table's operations are used again
+    const run = { ...op };
+    const superseded = () => {
+      // somebody has replaced what it wrote, and so the write: the other run's is not to come up from behind
+      if (done.by !== this.cluster.self)
+        this.cluster.voids.say(this.cluster.peers.get(done.by), tag, id, { by: this.cluster.self, reply: done.reply });
+    };
+    for (const i of positions) {
+      const place = this.server.store.placeOf(db, argv.str(i));
+      const undo = () => {
+        if (!this.undo(run, argv, place, null)) superseded();
+      };
+      if (this.remembers(run, place)) undo();
+      else {
+        // on disk, or handed over to its owners since
+        const options = { r: this.cluster.options.r, min: 1, timeoutMs: 0 };
+        this.cluster.reads
+          .read(place, options)
+          .then(undo, (error) =>
+            this.server.log.error({ error: String(error) }, 'a key could not be read: a write to it is not undone'),
+          );
+      }
     }
+    if (ticket.done || op.replaced) return;
+    op.replaced = true;
+    const hole = this.server.output.patch(ticket, op.client, op.start, op.end);
+    if (hole !== null) this.server.output.fill(hole, done.reply);
+  }
+
+  /** Does this node's copy of a key have what the operation did to it? */
+  private remembers(op: Operation, { db, key, slot }: KeyPlace): boolean {
+    const { keys } = this.server;
+    if (!keys.isResident(db, key, slot)) return false;
+    const seen = keys.object(db, key, slot)?.context().max(keys.actor) ?? 0;
+    return seen >= op.since;
   }
 
   /** The reply is not to go out: it rested on less than there is. */
@@ -671,10 +738,10 @@ export class Router implements ClusterServer {
   }
 
   private finished(client: VirtualClient, buf: Buffer, start: number, end: number): void {
-    const { peer, sink, number } = client;
+    const { peer, sink, number, by } = client;
     this.recycle(client);
-    if (peer !== null) this.reply(peer, number, buf, start, end);
-    else sink?.(buf, start, end);
+    if (peer !== null) this.reply(peer, number, buf, start, end, by);
+    else sink?.(buf, start, end, by);
   }
 
   private recycle(client: VirtualClient): void {
@@ -700,7 +767,7 @@ export class Router implements ClusterServer {
     w.reset();
     w.u53(++this.lastId);
     w.u53(0);
-    w.u8((client.resp === 3 ? RESP3 : 0) | (client.noReplica ? NO_READ : 0));
+    w.u8(client.resp === 3 ? RESP3 : 0);
     w.u32(this.tag);
     w.varint(client.db);
     writeArguments(w, argv);
@@ -715,6 +782,8 @@ export class Router implements ClusterServer {
       began: now,
       write: this.server.table.find(argv)?.write ?? true,
       doubtful: false,
+      tried: null,
+      unsure: false,
     };
     const peer = route.coordinator;
     if (peer === null || !this.transmit(p, peer)) this.place(p, route);
@@ -782,13 +851,29 @@ export class Router implements ClusterServer {
     if (!this.transmit(p, peer)) this.homeless.push(p);
   }
 
+  /** A command's own run is over. */
   private sinkOf(p: Pending): Sink {
-    return p.hole !== null ? this.filler(p.hole) : p.sink!;
+    return (buf, start, end, by) => {
+      if (end - start === 1 && buf[start] === UNSURE[0]) this.wait(p);
+      else this.answered(p, by === '' ? this.cluster.self : by, buf, start, end);
+    };
+  }
+
+  /** A command has been answered, by a run of this node's: no other run of it counts. */
+  private answered(p: Pending, by: string, buf: Buffer, start: number, end: number): void {
+    const { tried } = p;
+    if (tried !== null) {
+      const done = { by, reply: replyBytes(buf, start, end) };
+      if (p.peer !== null && !tried.includes(p.peer)) tried.push(p.peer);
+      for (const peer of tried) if (peer.id !== by) this.cluster.voids.say(peer, this.tag, p.id, done);
+      if (by !== this.cluster.self) this.cluster.requests.put(this.tag, p.id, done);
+    }
+    this.settle(p, buf, start, end);
   }
 
   private settle(p: Pending, buf: Buffer, start: number, end: number): void {
     if (p.hole !== null) this.server.output.fill(p.hole, Buffer.from(buf.subarray(start, end)));
-    else p.sink!(buf, start, end);
+    else p.sink!(buf, start, end, '');
   }
 
   private firstRoute(argv: Argv): Route {
@@ -817,38 +902,49 @@ export class Router implements ClusterServer {
     this.pushIfLarge();
   }
 
-  private reply(peer: Peer, id: number, buf: Buffer, start: number, end: number): void {
+  private reply(peer: Peer, id: number, buf: Buffer, start: number, end: number, by: string): void {
     const { w } = this;
     w.reset();
     w.u53(id);
+    if (by !== '') w.str(by);
     const n = end - start;
     w.ensure(n);
     buf.copy(w.buf, w.pos, start, end);
     w.pos += n;
-    if (peer.link?.send(FORWARDED, w.buf, 0, w.pos)) {
+    if (peer.link?.send(by === '' ? FORWARDED : FORWARDED_BY, w.buf, 0, w.pos)) {
       this.server.output.wake();
       this.push(w.pos);
     }
   }
 
-  forwarded(peer: Peer, buf: Buffer, start: number, end: number): void {
-    const id = new ByteReader(buf, start, end).u53();
-    const p = this.pending.get(id);
+  forwarded(peer: Peer, buf: Buffer, start: number, end: number, others: boolean): void {
+    const r = new ByteReader(buf, start, end);
+    const id = r.u53();
+    const p = this.pending.get(id) ?? this.homeless.find((x) => x.id === id);
     const now = this.server.clock.monotonic();
-    if (p === undefined || p.peer !== peer) return;
-    this.pending.delete(id);
+    if (p === undefined) return;
+    const current = p.peer === peer;
+    if (!current && !p.tried?.includes(peer)) return;
     this.cluster.peers.answered(peer, now, null);
-    if (end - start === 8 && buf[start + 7] === REFUSED[0]) {
-      this.cluster.peers.refuses(peer);
+    const by = others ? r.str() : peer.id;
+    const sign = !others && end - r.pos === 1 ? buf[r.pos] : 0;
+    const refused = sign === REFUSED[0];
+    if (refused) this.cluster.peers.refuses(peer);
+    if (sign === UNSURE[0]) {
+      if (!current) return;
+      this.pending.delete(id);
+      this.wait(p);
+      return;
+    }
+    if (refused || end === r.pos) {
+      // it has not been begun there
+      if (!current) return;
+      this.pending.delete(id);
       this.retryElsewhere(p, false);
       return;
     }
-    if (end - start === 7) {
-      // it came too late to be begun
-      this.retryElsewhere(p, false);
-      return;
-    }
-    this.settle(p, buf, start + 7, end);
+    if (!this.pending.delete(id)) this.homeless = this.homeless.filter((x) => x !== p);
+    this.answered(p, by, buf, r.pos, end);
   }
 
   met(peer: Peer): void {
@@ -883,10 +979,14 @@ export class Router implements ClusterServer {
   private retryElsewhere(p: Pending, begun: boolean): void {
     this.stats.retried++;
     this.server.log.debug({ id: p.id, begun, peer: p.peer?.id.slice(0, 8) }, 'a forwarded command is sent elsewhere');
+    if (begun && p.write && !breaks.retriesUnnamed) {
+      p.payload[0] |= RETRY;
+      p.tried ??= [];
+      if (p.peer !== null && !p.tried.includes(p.peer)) p.tried.push(p.peer);
+    }
     p.peer = null;
-    if (begun && p.write && !breaks.retriesUnnamed) p.payload[0] |= RETRY;
-    if (this.server.clock.monotonic() - p.began > PATIENCE_MS) {
-      this.settle(p, CLUSTER_DOWN, 0, CLUSTER_DOWN.length);
+    if (this.server.clock.monotonic() - p.began > (p.unsure ? DOUBT_MS : PATIENCE_MS)) {
+      this.giveUp(p);
       return;
     }
     this.place(p, this.firstRoute(decodeForward(p.payload, 0, p.payload.length, new Argv()).argv));
@@ -925,7 +1025,21 @@ export class Router implements ClusterServer {
     const late = this.homeless.filter((p) => now - p.began > PATIENCE_MS);
     if (late.length === 0) return;
     this.homeless = this.homeless.filter((p) => now - p.began <= PATIENCE_MS);
-    for (const p of late) this.settle(p, CLUSTER_DOWN, 0, CLUSTER_DOWN.length);
+    for (const p of late) this.giveUp(p);
+  }
+
+  /** It may have been run by a node that is out of reach: it is tried again when more can be reached. */
+  private wait(p: Pending): void {
+    p.peer = null;
+    p.unsure = true;
+    this.homeless.push(p);
+  }
+
+  /** Nobody has answered: the client is told that it can't be known. */
+  private giveUp(p: Pending): void {
+    // no run is undone: there may be no other
+    const why = p.tried === null ? CLUSTER_DOWN : MAY_BE_DONE;
+    this.settle(p, why, 0, why.length);
   }
 
   // ------------------------------------------------------------------ parts
@@ -987,6 +1101,8 @@ const ONE = [0];
 const NOTHING = Buffer.alloc(0);
 /** In place of a reply: the disk refuses. No reply is one byte long. */
 const REFUSED = Buffer.from('!', 'latin1');
+/** In place of a reply: nobody who can be asked would know whether it has been run. */
+const UNSURE = Buffer.from('?', 'latin1');
 
 function isRetry(client: Client): client is VirtualClient {
   return client instanceof VirtualClient && client.retry;

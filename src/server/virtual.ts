@@ -9,8 +9,8 @@ import { Client } from './client.ts';
 
 const NOBODY: ConnectionHandler = { onData() {}, onEnd() {}, onDrain() {}, onClose() {} };
 
-/** Takes a reply: bytes [start, end) that are only valid until it returns. */
-export type Sink = (buf: Buffer, start: number, end: number) => void;
+/** Takes a reply: bytes [start, end) that are only valid until it returns; and who has run it, '' for this node. */
+export type Sink = (buf: Buffer, start: number, end: number, by: string) => void;
 
 /** Takes a finished virtual client back, with its reply. */
 export type Finish = (client: VirtualClient, buf: Buffer, start: number, end: number) => void;
@@ -51,6 +51,8 @@ export class VirtualClient extends Client {
   tag = 0;
   /** It may have been run before. */
   retry = false;
+  /** The node that has run it, when it was not this one. */
+  by = '';
   /** Ms of this node's monotonic clock after which it must not be begun any more; 0 for none. */
   deadline = 0;
 
@@ -69,6 +71,7 @@ export class VirtualClient extends Client {
     this.tag = 0;
     this.number = 0;
     this.retry = false;
+    this.by = '';
     this.deadline = 0;
     this.queue = null;
     this.ripe = false;

@@ -643,6 +643,7 @@ export class Keyspace {
    * Undoes what this node wrote to a key from `since` to `until`, by an event: what it added goes, and what it removed
    * comes back, as far as `theirs` had not lost it too. What was written later stays. Without `theirs` another node has
    * run the same command: what that took away it took away as well, and nothing comes back.
+   * Returns whether anything that it had added was still there.
    */
   undo(
     db: Database,
@@ -652,7 +653,7 @@ export class Keyspace {
     until: number,
     before: KeyState | null,
     theirs: KeyState | null,
-  ): void {
+  ): boolean {
     const o = this.ensure(db, key, slot);
     const s = o.toState();
     const removes: EntryRef[] = [];
@@ -669,22 +670,24 @@ export class Keyspace {
       }
     }
     if (removes.length > 0 || adds.length > 0) this.commit(db, o, { removes, adds });
+    return removes.length > 0;
   }
 
   /**
    * Takes back an increment that this node has made: its run may have gone on since, so what was added is subtracted.
-   * @param until the increment's stamp; an overwrite that has seen it has taken it back already
+   * @param until the increment's stamp; an overwrite that has seen it has taken it back already: then it returns false
    */
-  undoIncrement(db: Database, key: string, slot: number, delta: string, until: number, float: boolean): void {
+  undoIncrement(db: Database, key: string, slot: number, delta: string, until: number, float: boolean): boolean {
     const o = this.ensure(db, key, slot);
-    if (o.type !== STRING) return;
+    if (o.type !== STRING) return false;
     const s = o.toState();
     const run = [...s.entries()].find((e) => e.field.charAt(0) === INCREMENT && e.actor === this.actor);
-    if (run === undefined || run.hlc < until) return;
+    if (run === undefined || run.hlc < until) return false;
     const record = s.get(RECORD + run.field.slice(1));
-    if (record !== null && record.num >= until) return;
+    if (record !== null && record.num >= until) return false;
     const back = delta.startsWith('-') ? delta.slice(1) : `-${delta}`;
     this.incrementBy(db, o, key, slot, back, addDecimals(o.text(), back), float);
+    return true;
   }
 
   // ------------------------------------------------------------------ strings
