@@ -34,7 +34,6 @@ const ROUNDS: [name: string, nodes: number, seconds: number, faults: Fault[]][] 
 ];
 
 for (const [name, nodes, seconds, faults] of ROUNDS) {
-  // cuts still show, about once in six runs, a reply that belongs to another command or a command that ran twice
   test(`${name}: nothing acknowledged is lost, nothing is made up`, async (t) => {
     const directives = nodes > 3 ? ['--cluster-partitions', '64'] : [];
     const story: string[] = [`seed ${SEED}`];

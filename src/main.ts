@@ -5,10 +5,12 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { GrammeError } from './base/errors.ts';
 import { openLog } from './platform/log.ts';
+import { PrometheusMetrics } from './platform/metrics.ts';
 import { SqliteEngine } from './platform/sqlite.ts';
 import { keepHeapTight, systemClock, systemHost, systemRandom, systemTimers } from './platform/system.ts';
 import { TcpTransport } from './platform/tcp.ts';
 import { Config, parseArguments, parseConfigText } from './server/config.ts';
+import { registerMetrics } from './server/metrics.ts';
 import { openNode } from './server/node.ts';
 import { VERSION } from './server/version.ts';
 
@@ -113,6 +115,12 @@ async function serve(config: Config, log: ReturnType<typeof openLog>): Promise<n
   } catch (error) {
     await server.store.close();
     throw error;
+  }
+  const metrics = config.num('metrics-port') > 0 ? new PrometheusMetrics() : null;
+  if (metrics !== null) {
+    registerMetrics(server, metrics);
+    addresses.push(`http://${await metrics.listen(config.get('metrics-bind'), config.num('metrics-port'))}/metrics`);
+    void done.then(() => metrics.close());
   }
   await server.joined();
   log.info({ addresses, directory, version: VERSION, node: server.nodeId }, 'Ready to accept connections');

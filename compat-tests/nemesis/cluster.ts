@@ -79,7 +79,15 @@ export class Member {
   constructor(port: number, args: string[]) {
     this.port = port;
     this.directory = freshDirectory('gramme-nemesis-');
-    this.args = ['--max-semi-space-size=32', SERVER, '--bind', '127.0.0.1', '--port', String(port)];
+    this.args = [
+      '--max-semi-space-size=32',
+      '--no-parallel-scavenge',
+      SERVER,
+      '--bind',
+      '127.0.0.1',
+      '--port',
+      String(port),
+    ];
     this.args.push('--cluster-port', String(port + BUS_OFFSET), '--dir', this.directory, ...args);
     this.server = this.spawn();
   }

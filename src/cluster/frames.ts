@@ -5,6 +5,8 @@
  * tail that grows as bytes really arrive. A length is a promise by the other end and never allocates anything.
  */
 
+import { copyBytes } from '../base/bytes.ts';
+
 /** Longest frame on a link, its kind byte included, in bytes. */
 export const MAX_FRAME_BYTES = 64 * 1024 * 1024;
 /** Longest frame from an end that has not yet proven who it is. */
@@ -17,8 +19,6 @@ export const FIRST_MESSAGE_KIND = 16;
 /** The first tail of a reader, and the largest that it keeps once its frame is done. */
 const TAIL_FIRST_BYTES = 256;
 const TAIL_KEPT_BYTES = 64 * 1024;
-/** Below this a loop copies faster than a call. */
-const COPY_LOOP_BYTES = 48;
 
 const LENGTH_BYTES = 4;
 const NONE = Buffer.alloc(0);
@@ -37,10 +37,7 @@ export function writeFrame(out: Buffer, at: number, kind: number, buf: Buffer, s
   out[at + 2] = length >>> 16;
   out[at + 3] = length >>> 24;
   out[at + 4] = kind;
-  const p = at + FRAME_HEADER_BYTES;
-  if (n < COPY_LOOP_BYTES) for (let i = 0; i < n; i++) out[p + i] = buf[start + i];
-  else buf.copy(out, p, start, end);
-  return p + n;
+  return copyBytes(out, at + FRAME_HEADER_BYTES, buf, start, end);
 }
 
 function lengthAt(b: Buffer, p: number): number {

@@ -40,6 +40,8 @@ export class Peer {
   /** Its process is known to be gone, so nothing that was sent to it will still be done. */
   isGone = false;
   lastPing = 0;
+  /** When its sign of life was last taken note of. */
+  heardAt = 0;
   /** Its disk refuses writes: until when, in monotonic ms, others are asked to coordinate them. */
   refusesUntil = 0;
 
@@ -180,6 +182,13 @@ export class Peers {
     if (changes.length > 0) this.apply(changes);
   }
 
+  /** A sign of life that says nothing of how long it took; many come in a tick, and one counts. */
+  heard(peer: Peer, now: number): void {
+    if (now - peer.heardAt < HEARD_MS && peer.state === 'alive') return;
+    peer.heardAt = now;
+    this.answered(peer, now, null);
+  }
+
   timedOut(peer: Peer, now: number, sentAt: number): void {
     this.apply(this.detector.timedOut(peer.id, now, sentAt));
   }
@@ -265,6 +274,9 @@ export class Peers {
     this.bus.want(address);
   }
 }
+
+/** Signs of life that are closer together than so many ms count as one. */
+const HEARD_MS = 5;
 
 /** A peer that refuses writes is asked again after so many ms. */
 const REFUSAL_MS = 2000;

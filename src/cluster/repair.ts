@@ -42,7 +42,7 @@ const STRAY_KEYS = 2000;
 const STRAY_MS = 1000;
 /** Writes a second above which rounds are BUSY_ROUNDS times as far apart. */
 const BUSY_EVENTS = 2000;
-const BUSY_ROUNDS = 2;
+const BUSY_ROUNDS = 6;
 /** Confirmations that have not led to anything are repeated after so many ms. */
 const CONFIRM_MS = 2000;
 /** All partitions are looked at for tombstones in so many ms, in so many parts. */

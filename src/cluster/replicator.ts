@@ -224,10 +224,7 @@ export class Replicator {
         w.bytes(request.reply);
       }
       if (before >= 0) w.u53(before);
-      const n = end - start;
-      w.ensure(n);
-      buf.copy(w.buf, w.pos, start, end);
-      w.pos += n;
+      w.copy(buf, start, end);
     }
     if (absent.length > 0 && request !== null) t.kept = true;
     for (let i = 0; i < absent.length; i++) this.events.missed(absent[i], buf, start, request);
@@ -247,9 +244,7 @@ export class Replicator {
       w.u8(db);
       const n = end - start;
       w.varint(n);
-      w.ensure(n);
-      buf.copy(w.buf, w.pos, start, end);
-      w.pos += n;
+      w.copy(buf, start, end);
       w.u53(hash);
     }
   }

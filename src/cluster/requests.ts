@@ -58,6 +58,8 @@ export class Requests {
   }
 
   private readonly byTag = new Map<number, Slots>();
+  private lastTag = -1;
+  private lastSlots: Slots | undefined;
   private now = 0;
 
   /** @param tag of the process that sent it, @param id its number there */
@@ -66,16 +68,24 @@ export class Requests {
   }
 
   put(tag: number, id: number, done: Done): void {
-    let slots = this.byTag.get(tag);
+    this.note(tag, id, done.by, done.reply);
+  }
+
+  /** @param by node that ran it, @param reply what it replied */
+  note(tag: number, id: number, by: string, reply: Buffer): void {
+    let slots = tag === this.lastTag ? this.lastSlots : this.byTag.get(tag);
     if (slots === undefined) {
       slots = new Slots();
       this.byTag.set(tag, slots);
     }
-    slots.put(id, done, this.now);
+    this.lastTag = tag;
+    this.lastSlots = slots;
+    slots.put(id, by, reply, this.now);
   }
 
   sweep(now: number): void {
     this.now = now;
+    this.lastTag = -1;
     for (const [tag, slots] of this.byTag) if (now - slots.used > FORGET_MS) this.byTag.delete(tag);
   }
 }
@@ -94,7 +104,7 @@ class Slots {
     return this.ids[i] === id ? { by: this.by[i], reply: this.replies[i] } : undefined;
   }
 
-  put(id: number, done: Done, now: number): void {
+  put(id: number, by: string, reply: Buffer, now: number): void {
     this.used = now;
     let i = id % this.size;
     const held = this.ids[i];
@@ -104,8 +114,8 @@ class Slots {
     }
     this.ids[i] = id;
     this.at[i] = now;
-    this.by[i] = done.by;
-    this.replies[i] = done.reply;
+    this.by[i] = by;
+    this.replies[i] = reply;
   }
 
   private grow(): void {

@@ -375,6 +375,8 @@ function clusterFields({ router, nodeId, keys }: Server): Fields {
     ['commands_served_for_others', router.stats.served],
     ['commands_retried', router.stats.retried],
     ['commands_freshened', router.stats.freshened],
+    ['commands_run_twice', router.stats.twice],
+    ['voids_waiting', router.cluster.voids.outstanding],
     ['writes_replicated', replicator.stats.writes],
     ['writes_degraded', replicator.stats.degraded],
     ['writes_failed', replicator.stats.failed],

@@ -143,7 +143,8 @@ export class GrammeServer implements Server, CommandContext {
     this.store.journal.onFailure = () => this.output.abandon();
     this.store.journal.onSynced = (ms) => this.stats.latency('journal-fsync', ms);
     this.store.fold.onProgress = () => this.checkLoad();
-    this.store.fold.commands = () => this.stats.commands;
+    // what other nodes have sent counts as well
+    this.store.fold.commands = () => this.stats.commands + this.keys.stats.events;
     this.argv = this.parsed;
     this.out = this.output.w;
   }

@@ -9,6 +9,7 @@
  * A reply that comes from elsewhere, from another node or from running a command again, is a *hole*: the client's later
  * replies queue behind it until it is filled, and nobody else waits for it.
  */
+import { copyBytes } from '../base/bytes.ts';
 import { REPLY_FLUSH_BYTES } from '../base/limits.ts';
 import type { Ticket } from '../cluster/replicator.ts';
 import { ReplyWriter } from '../resp/reply.ts';
@@ -321,8 +322,7 @@ export class Output {
       for (let i = 0; i < n; i++) {
         const item = queue[i];
         const bytes = item instanceof Hole ? item.bytes! : item;
-        bytes.copy(scratch, at);
-        at += bytes.length;
+        at = copyBytes(scratch, at, bytes, 0, bytes.length);
       }
       const free = this.write(client, scratch, 0, length);
       this.scratch = free && scratch.length <= 4 * SCRATCH_BYTES ? scratch : null;

@@ -13,7 +13,7 @@
  * undone, and the command runs again on the merged state (DESIGN section 6).
  */
 import { breaks } from '../base/breaks.ts';
-import { ByteReader, ByteWriter, TruncatedError } from '../base/bytes.ts';
+import { ByteReader, ByteWriter, copyBytes, TruncatedError, u53At } from '../base/bytes.ts';
 import { ReplyError } from '../base/errors.ts';
 import type { Cluster, ClusterServer, Route } from '../cluster/cluster.ts';
 import { FORWARD, FORWARDED, FORWARDED_BY } from '../cluster/messages.ts';
@@ -42,6 +42,9 @@ const DOUBT_MS = 1500;
 /** Rounds of news and running again after which the client is told to try itself. */
 const MAX_RERUNS = 3;
 const SPARE_CLIENTS = 1024;
+const SPARE_PENDING = 4096;
+/** Forwarded commands are kept in slabs of so many bytes, which go when all that is in them is answered. */
+const SLAB_BYTES = 256 * 1024;
 /** A forwarded command whose reply has not come after so many ms is sent again, whatever its node is taken for. */
 const LOST_FORWARD_MS = 2000;
 /** A forwarded command is not given up sooner, in ms. */
@@ -120,8 +123,10 @@ interface Operation {
 interface Pending {
   id: number;
   peer: Peer | null;
-  /** The frame without its number: what it takes to send it again. */
-  payload: Buffer;
+  /** The frame without its number and deadline: what it takes to send it again. Bytes [start, end) of a slab. */
+  slab: Buffer;
+  start: number;
+  end: number;
   hole: Hole | null;
   sink: Sink | null;
   at: number;
@@ -147,6 +152,9 @@ export class Router implements ClusterServer {
   private unsent = 0;
   private readonly w = new ByteWriter(16 * 1024);
   private readonly spare: VirtualClient[] = [];
+  private readonly sparePending: Pending[] = [];
+  private slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+  private slabUsed = 0;
   private readonly incoming = new Argv(256);
   /** Set by `enter`: the command at hand reads as a replica and not as the coordinator. */
   private foreign = false;
@@ -179,7 +187,7 @@ export class Router implements ClusterServer {
     this.cluster = cluster;
     this.tag = server.random.bytes(4).readUInt32LE(0) || 1;
     // what is still on its way to an earlier process of this node must find nobody
-    this.lastId = server.random.bytes(4).readUInt32LE(0) * 0x10000;
+    this.lastId = server.random.bytes(4).readUInt32LE(0) >>> 2;
   }
 
   /** Replicas that each key has. */
@@ -772,27 +780,49 @@ export class Router implements ClusterServer {
     w.varint(client.db);
     writeArguments(w, argv);
     const now = this.server.clock.monotonic();
-    const p: Pending = {
-      id: this.lastId,
-      peer: null,
-      payload: Buffer.from(w.buf.subarray(FORWARD_HEADER, w.pos)),
-      hole,
-      sink,
-      at: now,
-      began: now,
-      write: this.server.table.find(argv)?.write ?? true,
-      doubtful: false,
-      tried: null,
-      unsure: false,
-    };
+    const p = this.sparePending.pop() ?? blankPending();
+    p.id = this.lastId;
+    p.hole = hole;
+    p.sink = sink;
+    p.at = p.began = now;
+    p.write = this.server.table.find(argv)?.write ?? true;
+    this.keep(p);
     const peer = route.coordinator;
-    if (peer === null || !this.transmit(p, peer)) this.place(p, route);
+    if (peer === null || !this.transmit(p, peer, now)) this.place(p, route);
+  }
+
+  /** Keeps what is in `w` behind its header. */
+  private keep(p: Pending): void {
+    const { w } = this;
+    const n = w.pos - FORWARD_HEADER;
+    if (this.slabUsed + n > this.slab.length) {
+      this.slab = Buffer.allocUnsafeSlow(Math.max(SLAB_BYTES, n));
+      this.slabUsed = 0;
+    }
+    p.slab = this.slab;
+    p.start = this.slabUsed;
+    p.end = this.slabUsed = copyBytes(this.slab, this.slabUsed, w.buf, FORWARD_HEADER, w.pos);
+  }
+
+  /** Nobody refers to it any more. */
+  private release(p: Pending): void {
+    if (this.sparePending.length >= SPARE_PENDING) return;
+    p.peer = null;
+    p.hole = null;
+    p.sink = null;
+    p.slab = NOTHING;
+    p.doubtful = p.unsure = false;
+    p.tried = null;
+    this.sparePending.push(p);
+  }
+
+  private argvOf(p: Pending): ReturnType<typeof decodeForward> {
+    return decodeForward(p.slab, p.start, p.end, new Argv());
   }
 
   /** Puts the frame that is in `w` on its way. */
-  private transmit(p: Pending, peer: Peer): boolean {
+  private transmit(p: Pending, peer: Peer, now: number): boolean {
     const { w } = this;
-    const now = this.server.clock.monotonic();
     const end = w.pos;
     w.pos = 7;
     w.u53(Math.floor(peer.clockAt(now) + BEGIN_MS));
@@ -834,7 +864,7 @@ export class Router implements ClusterServer {
       return;
     }
     if (peer === null) {
-      const { argv, db, resp, flags } = decodeForward(p.payload, 0, p.payload.length, new Argv());
+      const { argv, db, resp, flags } = this.argvOf(p);
       const client = this.virtual(db, resp, true);
       client.sink = this.sinkOf(p);
       client.tag = this.tag;
@@ -847,8 +877,8 @@ export class Router implements ClusterServer {
     w.reset();
     w.u53(p.id);
     w.u53(0);
-    w.bytes(p.payload);
-    if (!this.transmit(p, peer)) this.homeless.push(p);
+    w.copy(p.slab, p.start, p.end);
+    if (!this.transmit(p, peer, this.server.clock.monotonic())) this.homeless.push(p);
   }
 
   /** A command's own run is over. */
@@ -872,8 +902,10 @@ export class Router implements ClusterServer {
   }
 
   private settle(p: Pending, buf: Buffer, start: number, end: number): void {
-    if (p.hole !== null) this.server.output.fill(p.hole, Buffer.from(buf.subarray(start, end)));
-    else p.sink!(buf, start, end, '');
+    const { hole, sink } = p;
+    this.release(p);
+    if (hole !== null) this.server.output.fill(hole, replyBytes(buf, start, end));
+    else sink!(buf, start, end, '');
   }
 
   private firstRoute(argv: Argv): Route {
@@ -886,9 +918,9 @@ export class Router implements ClusterServer {
 
   /** A command from another node. */
   forward(peer: Peer, buf: Buffer, start: number, end: number): void {
-    const r = new ByteReader(buf, start, end);
-    const id = r.u53();
-    const deadline = r.u53();
+    if (end - start < FORWARD_HEADER) throw new TruncatedError();
+    const id = u53At(buf, start);
+    const deadline = u53At(buf, start + 7);
     const { argv, db, resp, flags, tag } = decodeForward(buf, start + FORWARD_HEADER, end, this.incoming);
     this.stats.served++;
     this.server.beginTick();
@@ -907,10 +939,7 @@ export class Router implements ClusterServer {
     w.reset();
     w.u53(id);
     if (by !== '') w.str(by);
-    const n = end - start;
-    w.ensure(n);
-    buf.copy(w.buf, w.pos, start, end);
-    w.pos += n;
+    w.copy(buf, start, end);
     if (peer.link?.send(by === '' ? FORWARDED : FORWARDED_BY, w.buf, 0, w.pos)) {
       this.server.output.wake();
       this.push(w.pos);
@@ -918,16 +947,22 @@ export class Router implements ClusterServer {
   }
 
   forwarded(peer: Peer, buf: Buffer, start: number, end: number, others: boolean): void {
-    const r = new ByteReader(buf, start, end);
-    const id = r.u53();
+    if (end - start < 7) throw new TruncatedError();
+    const id = u53At(buf, start);
+    let at = start + 7;
     const p = this.pending.get(id) ?? this.homeless.find((x) => x.id === id);
     const now = this.server.clock.monotonic();
     if (p === undefined) return;
     const current = p.peer === peer;
     if (!current && !p.tried?.includes(peer)) return;
-    this.cluster.peers.answered(peer, now, null);
-    const by = others ? r.str() : peer.id;
-    const sign = !others && end - r.pos === 1 ? buf[r.pos] : 0;
+    this.cluster.peers.heard(peer, now);
+    let by = peer.id;
+    if (others) {
+      const r = new ByteReader(buf, at, end);
+      by = r.str();
+      at = r.pos;
+    }
+    const sign = !others && end - at === 1 ? buf[at] : 0;
     const refused = sign === REFUSED[0];
     if (refused) this.cluster.peers.refuses(peer);
     if (sign === UNSURE[0]) {
@@ -936,7 +971,7 @@ export class Router implements ClusterServer {
       this.wait(p);
       return;
     }
-    if (refused || end === r.pos) {
+    if (refused || end === at) {
       // it has not been begun there
       if (!current) return;
       this.pending.delete(id);
@@ -944,7 +979,7 @@ export class Router implements ClusterServer {
       return;
     }
     if (!this.pending.delete(id)) this.homeless = this.homeless.filter((x) => x !== p);
-    this.answered(p, by, buf, r.pos, end);
+    this.answered(p, by, buf, at, end);
   }
 
   met(peer: Peer): void {
@@ -970,6 +1005,8 @@ export class Router implements ClusterServer {
       else p.doubtful = true;
     }
     for (const p of again) {
+      // sending one elsewhere may have ended another link, and have moved the rest
+      if (p.peer !== peer || this.pending.get(p.id) !== p) continue;
       this.pending.delete(p.id);
       this.retryElsewhere(p, true);
     }
@@ -980,7 +1017,7 @@ export class Router implements ClusterServer {
     this.stats.retried++;
     this.server.log.debug({ id: p.id, begun, peer: p.peer?.id.slice(0, 8) }, 'a forwarded command is sent elsewhere');
     if (begun && p.write && !breaks.retriesUnnamed) {
-      p.payload[0] |= RETRY;
+      p.slab[p.start] |= RETRY;
       p.tried ??= [];
       if (p.peer !== null && !p.tried.includes(p.peer)) p.tried.push(p.peer);
     }
@@ -989,7 +1026,7 @@ export class Router implements ClusterServer {
       this.giveUp(p);
       return;
     }
-    this.place(p, this.firstRoute(decodeForward(p.payload, 0, p.payload.length, new Argv()).argv));
+    this.place(p, this.firstRoute(this.argvOf(p).argv));
   }
 
   routesChanged(): void {
@@ -1018,6 +1055,7 @@ export class Router implements ClusterServer {
         this.cluster.peers.timedOut(peer, now, p.at);
     }
     for (const p of again) {
+      if (this.pending.get(p.id) !== p || now < p.at) continue;
       this.pending.delete(p.id);
       this.retryElsewhere(p, true);
     }
@@ -1099,6 +1137,25 @@ export class Router implements ClusterServer {
 
 const ONE = [0];
 const NOTHING = Buffer.alloc(0);
+
+function blankPending(): Pending {
+  return {
+    id: 0,
+    peer: null,
+    slab: NOTHING,
+    start: 0,
+    end: 0,
+    hole: null,
+    sink: null,
+    at: 0,
+    began: 0,
+    write: false,
+    doubtful: false,
+    tried: null,
+    unsure: false,
+  };
+}
+
 /** In place of a reply: the disk refuses. No reply is one byte long. */
 const REFUSED = Buffer.from('!', 'latin1');
 /** In place of a reply: nobody who can be asked would know whether it has been run. */
@@ -1167,11 +1224,9 @@ function writeArguments(w: ByteWriter, argv: Argv): void {
   const { buf, offsets } = argv;
   for (let i = 0; i < argv.argc; i++) {
     const from = offsets[2 * i];
-    const n = offsets[2 * i + 1] - from;
-    w.varint(n);
-    w.ensure(n);
-    buf.copy(w.buf, w.pos, from, from + n);
-    w.pos += n;
+    const to = offsets[2 * i + 1];
+    w.varint(to - from);
+    w.copy(buf, from, to);
   }
 }
 

@@ -33,6 +33,8 @@ import { DIRTY, FOLDING, ROW_EXISTS, ROW_EXPIRES, ROW_LIVE, type StoredKey } fro
 import { encodeObject, rowDeadline } from './rows.ts';
 
 const RETRY_MS = 1000;
+/** Whether the server is busy is looked at this often, in ms. */
+const FOLD_LOOK_MS = 250;
 
 /** Counts, floors and database names as of the last committed transaction. */
 export interface RowsMeta {
@@ -65,6 +67,7 @@ export class Fold {
   private firstDirtyMs = 0;
   private idle: (() => void)[] = [];
   private pokeMs = 0;
+  private busy = false;
   private pokeCommands = 0;
   private flushes = 0;
   private flushesAtStart = 0;
@@ -105,11 +108,13 @@ export class Fold {
     if (this.keys.dirty.length === 0 && this.clears.size === 0 && this.journal.backlogBytes === 0) return;
     const now = this.clock.monotonic();
     if (this.firstDirtyMs === 0) this.firstDirtyMs = now;
-    const commands = this.commands();
-    const busy = (commands - this.pokeCommands) * 1000 > FOLD_BUSY_COMMANDS * (now - this.pokeMs);
-    this.pokeCommands = commands;
-    this.pokeMs = now;
-    const patience = busy ? FOLD_START_BUSY_MS : FOLD_START_MS;
+    if (now - this.pokeMs >= FOLD_LOOK_MS) {
+      const commands = this.commands();
+      this.busy = (commands - this.pokeCommands) * 1000 > FOLD_BUSY_COMMANDS * (now - this.pokeMs);
+      this.pokeCommands = commands;
+      this.pokeMs = now;
+    }
+    const patience = this.busy ? FOLD_START_BUSY_MS : FOLD_START_MS;
     if (this.journal.backlogBytes >= this.startBytes || now - this.firstDirtyMs >= patience) void this.run();
   }
 

@@ -52,10 +52,7 @@ export function applyRecord(keys: Keyspace, buf: Buffer, start: number, end: num
     if (!keys.replayStep(db, key, actor, to, from, runStart, sum))
       unclean = replay(keys, db, key, stepEvent(record), from < runStart ? 0 : intervalHash(actor, runStart - 1, from));
   } else unclean = replay(keys, db, key, record.event, before);
-  const n = end - start;
-  w.ensure(n);
-  buf.copy(w.buf, w.pos, start, end);
-  w.pos += n;
+  w.copy(buf, start, end);
   return unclean;
 }
 

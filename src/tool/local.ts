@@ -53,7 +53,17 @@ function start(number: number, port: number, directives: string[], directory: st
   fs.mkdirSync(data, { recursive: true });
   // compiled only: plain node can't load it otherwise
   const guard = import.meta.url.endsWith('.js') ? ['--import', new URL('./guard.js', import.meta.url).href] : [];
-  const args = ['--max-semi-space-size=32', ...guard, SERVER, '--port', String(port), '--dir', data, ...directives];
+  const args = [
+    '--max-semi-space-size=32',
+    '--no-parallel-scavenge',
+    ...guard,
+    SERVER,
+    '--port',
+    String(port),
+    '--dir',
+    data,
+    ...directives,
+  ];
   const child = spawn(process.execPath, args, { stdio: ['ignore', log, log] });
   fs.closeSync(log);
   return { number, port, child, ended: false };
