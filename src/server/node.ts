@@ -46,6 +46,11 @@ export async function openNode(ports: NodePorts, config: Config, onStopped: () =
     const options = clusterOptions(config, log);
     const cluster = await Cluster.open({ store, transport: ports.transport, clock, timers, random, log, options });
     server.joinCluster(new Router(server, cluster));
+    // how many copies are enough is part of what has been worked out for each partition
+    const forget = () => {
+      cluster.peers.epoch++;
+    };
+    for (const name of ['write-min-nodes', 'read-min-nodes']) config.onChange(name, forget);
   }
   return server;
 }
