@@ -681,8 +681,13 @@ export class Keyspace {
     const o = this.ensure(db, key, slot);
     if (o.type !== STRING) return false;
     const s = o.toState();
-    const run = [...s.entries()].find((e) => e.field.charAt(0) === INCREMENT && e.actor === this.actor);
-    if (run === undefined || run.hlc < until) return false;
+    // runs follow one another in time: it is in the first that goes on for so long
+    let run: Entry | null = null;
+    for (const e of s.entries()) {
+      if (e.field.charAt(0) !== INCREMENT || e.actor !== this.actor || e.hlc < until) continue;
+      if (run === null || e.hlc < run.hlc) run = e;
+    }
+    if (run === null) return false;
     const record = s.get(RECORD + run.field.slice(1));
     if (record !== null && record.num >= until) return false;
     const back = delta.startsWith('-') ? delta.slice(1) : `-${delta}`;
