@@ -37,8 +37,6 @@ const PATIENCE_MS = 5000;
  * nobody who is asked instead can be overtaken by it later.
  */
 const BEGIN_MS = 400;
-/** A command of which nobody knows whether it has been run is given up after so many ms. */
-const DOUBT_MS = 1500;
 /** Rounds of news and running again after which the client is told to try itself. */
 const MAX_RERUNS = 3;
 const SPARE_CLIENTS = 1024;
@@ -61,7 +59,7 @@ const FORWARD_HEADER = 14;
 const EXPELLED =
   '-CLUSTERDOWN this node was expelled from its cluster while it was away; what it holds is kept and not merged. Start it with an empty dir to join again\r\n';
 const MAY_BE_DONE = Buffer.from(
-  '-NOREPLICAS the node that was running the command is out of reach, and so is whoever else would know; it may have been done\r\n',
+  '-NOREPLICAS the nodes that were asked to run the command have not answered; it may have been done\r\n',
   'latin1',
 );
 const CLUSTER_DOWN = Buffer.from('-CLUSTERDOWN No node that holds the key can be reached\r\n', 'latin1');
@@ -136,8 +134,6 @@ interface Pending {
   doubtful: boolean;
   /** A write's former nodes: any of them may have run it, and may still answer. */
   tried: Peer[] | null;
-  /** Nobody that can be reached would know whether it has been run. */
-  unsure: boolean;
 }
 
 export class Router implements ClusterServer {
@@ -414,35 +410,12 @@ export class Router implements ClusterServer {
       (outcomes) => {
         const done = outcomes.find((o) => o.done !== null)?.done;
         if (done && request !== undefined) cluster.requests.put(request.tag, request.id, done);
-        else if (request !== undefined && places.some((p, i) => !this.wouldKnow(p, outcomes[i].homes))) {
-          this.unsure(client as VirtualClient);
-          return;
-        }
         client.fresh = true;
         server.retry(client);
       },
       (error) =>
         server.failWaiting(client, error instanceof ReplyError ? error : new ReplyError(`ERR ${String(error)}`)),
     );
-  }
-
-  /**
-   * May a command be run that another node may have run? Only if somebody would know: a home replica other than this
-   * node, for whoever ran it has told them all at once, or else the others' processes are gone.
-   * @param homes home replicas that have been asked, this node among them, and have said no
-   */
-  private wouldKnow(place: KeyPlace, homes: number): boolean {
-    const { ring, self, peers } = this.cluster;
-    const all = ring.homes(this.server.keys.partitionOf(place.slot));
-    const others = all.filter((id) => id !== self);
-    return homes > all.length - others.length || others.every((id) => peers.get(id).isGone);
-  }
-
-  /** It can't be known whether the command has been run: its sender waits for better times, or says so. */
-  private unsure(client: VirtualClient): void {
-    client.waiting = false;
-    client.waitingArgv = null;
-    this.finished(client, UNSURE, 0, UNSURE.length);
   }
 
   // ------------------------------------------------------------------ after a command
@@ -811,7 +784,7 @@ export class Router implements ClusterServer {
     p.hole = null;
     p.sink = null;
     p.slab = NOTHING;
-    p.doubtful = p.unsure = false;
+    p.doubtful = false;
     p.tried = null;
     this.sparePending.push(p);
   }
@@ -883,10 +856,7 @@ export class Router implements ClusterServer {
 
   /** A command's own run is over. */
   private sinkOf(p: Pending): Sink {
-    return (buf, start, end, by) => {
-      if (end - start === 1 && buf[start] === UNSURE[0]) this.wait(p);
-      else this.answered(p, by === '' ? this.cluster.self : by, buf, start, end);
-    };
+    return (buf, start, end, by) => this.answered(p, by === '' ? this.cluster.self : by, buf, start, end);
   }
 
   /** A command has been answered, by a run of this node's: no other run of it counts. */
@@ -962,15 +932,8 @@ export class Router implements ClusterServer {
       by = r.str();
       at = r.pos;
     }
-    const sign = !others && end - at === 1 ? buf[at] : 0;
-    const refused = sign === REFUSED[0];
+    const refused = !others && end - at === 1 && buf[at] === REFUSED[0];
     if (refused) this.cluster.peers.refuses(peer);
-    if (sign === UNSURE[0]) {
-      if (!current) return;
-      this.pending.delete(id);
-      this.wait(p);
-      return;
-    }
     if (refused || end === at) {
       // it has not been begun there
       if (!current) return;
@@ -1022,7 +985,7 @@ export class Router implements ClusterServer {
       if (p.peer !== null && !p.tried.includes(p.peer)) p.tried.push(p.peer);
     }
     p.peer = null;
-    if (this.server.clock.monotonic() - p.began > (p.unsure ? DOUBT_MS : PATIENCE_MS)) {
+    if (this.server.clock.monotonic() - p.began > PATIENCE_MS) {
       this.giveUp(p);
       return;
     }
@@ -1064,13 +1027,6 @@ export class Router implements ClusterServer {
     if (late.length === 0) return;
     this.homeless = this.homeless.filter((p) => now - p.began <= PATIENCE_MS);
     for (const p of late) this.giveUp(p);
-  }
-
-  /** It may have been run by a node that is out of reach: it is tried again when more can be reached. */
-  private wait(p: Pending): void {
-    p.peer = null;
-    p.unsure = true;
-    this.homeless.push(p);
   }
 
   /** Nobody has answered: the client is told that it can't be known. */
@@ -1152,14 +1108,11 @@ function blankPending(): Pending {
     write: false,
     doubtful: false,
     tried: null,
-    unsure: false,
   };
 }
 
 /** In place of a reply: the disk refuses. No reply is one byte long. */
 const REFUSED = Buffer.from('!', 'latin1');
-/** In place of a reply: nobody who can be asked would know whether it has been run. */
-const UNSURE = Buffer.from('?', 'latin1');
 
 function isRetry(client: Client): client is VirtualClient {
   return client instanceof VirtualClient && client.retry;
