@@ -119,7 +119,7 @@ export class Server {
 /** Asks a server to serve a directory, and doesn't wait for an answer. */
 export async function launch(directory: string, ...directives: string[]): Promise<Server> {
   const port = await freePort();
-  const args = ['--max-semi-space-size=32', '--no-parallel-scavenge', join(ROOT, 'bin/gramme-server')];
+  const args = ['--max-semi-space-size=32', join(ROOT, 'bin/gramme-server')];
   args.push('--bind', '127.0.0.1', '--port', String(port), '--dir', directory, ...directives);
   return new Server(process.execPath, args, port);
 }
