@@ -110,14 +110,6 @@ export async function startRedis(options: { password?: string } = {}): Promise<R
 export async function startGramme(): Promise<RunningServer> {
   const port = await freePort();
   const dir = mkdtempSync(join(tmpdir(), 'compat-gramme-'));
-  const args = [
-    '--max-semi-space-size=32',
-    '--no-parallel-scavenge',
-    join(ROOT, 'bin/gramme-server'),
-    '--port',
-    String(port),
-    '--dir',
-    dir,
-  ];
+  const args = ['--max-semi-space-size=32', join(ROOT, 'bin/gramme-server'), '--port', String(port), '--dir', dir];
   return start('gramme-server', process.execPath, args, dir, port);
 }
