@@ -12,8 +12,6 @@
  * each node: `redis-benchmark --cluster` draws its keys from the hash tags of one slot a node and so would measure a
  * few partitions, all of them local.
  */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { sendAll } from '../compat-tests/durability/pipeline.ts';
 import { killLeftovers, sleep } from '../compat-tests/durability/server.ts';
@@ -22,11 +20,7 @@ import { TestCluster } from '../compat-tests/nemesis/cluster.ts';
 import { fill, type Measured, run } from './bench/load.ts';
 import { paced } from './bench/paced.ts';
 import { endServer, isInstalled, startServer } from './bench/servers.ts';
-import { machine, markdown, median, type Row, thousands } from './bench/table.ts';
-
-const PAGE = fileURLToPath(new URL('../docs/PERFORMANCE.md', import.meta.url));
-const BEGIN = '<!-- bench:cluster:begin -->';
-const END = '<!-- bench:cluster:end -->';
+import { machine, markdown, median, type Row, thousands, updatePage } from './bench/table.ts';
 
 const NODES = 3;
 const CLIENTS = 50;
@@ -268,21 +262,6 @@ const join = () =>
 
 // ---------------------------------------------------------------------- all of it
 
-/** Rewrites what stands between this table's markers; a page without them gets them at its end. */
-function updatePage(text: string): boolean {
-  if (!existsSync(PAGE)) return false;
-  const page = readFileSync(PAGE, 'utf8');
-  const block = `${BEGIN}\n${text}\n${END}`;
-  const from = page.indexOf(BEGIN);
-  const to = page.indexOf(END);
-  const next =
-    from >= 0 && to > from
-      ? page.slice(0, from) + block + page.slice(to + END.length)
-      : `${page.trimEnd()}\n\n## A cluster\n\n${block}\n`;
-  writeFileSync(PAGE, next);
-  return true;
-}
-
 for (const tool of ['redis-server', 'redis-benchmark']) {
   if (!isInstalled(tool)) {
     console.error(`${tool} is not installed; it is what Gramme is measured against, and with`);
@@ -303,6 +282,7 @@ const notes = [
 ];
 const table = markdown(rows, notes);
 console.log(`\n${table}`);
-if (!quick && only === null && updatePage(table)) console.log('\ndocs/PERFORMANCE.md has the new table');
+if (!quick && only === null && updatePage(table, 'bench:cluster'))
+  console.log('\ndocs/PERFORMANCE.md has the new table');
 for (const m of missed) console.log(`below its floor: ${m}`);
 process.exit(flags.check && missed.length > 0 ? 1 : 0);

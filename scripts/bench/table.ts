@@ -4,8 +4,6 @@ import { cpus, totalmem } from 'node:os';
 import { fileURLToPath } from 'node:url';
 
 const PAGE = fileURLToPath(new URL('../../docs/PERFORMANCE.md', import.meta.url));
-const BEGIN = '<!-- bench:begin -->';
-const END = '<!-- bench:end -->';
 
 export type Row = [what: string, gramme: string, redis: string, ratio: string];
 
@@ -34,16 +32,18 @@ export function machine(): string {
   return `${new Date().toISOString().slice(0, 10)}, ${cpus().length} x ${model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GB, Node ${process.version}`;
 }
 
-/** Rewrites what stands between the markers; a page without them gets them at its end, no page gets nothing. */
-export function updatePage(text: string): boolean {
+/** Rewrites what stands between a table's markers; a page without them gets them at its end, no page gets nothing. */
+export function updatePage(text: string, table = 'bench'): boolean {
   if (!existsSync(PAGE)) return false;
   const page = readFileSync(PAGE, 'utf8');
-  const block = `${BEGIN}\n${text}\n${END}`;
-  const from = page.indexOf(BEGIN);
-  const to = page.indexOf(END);
+  const begin = `<!-- ${table}:begin -->`;
+  const end = `<!-- ${table}:end -->`;
+  const block = `${begin}\n${text}\n${end}`;
+  const from = page.indexOf(begin);
+  const to = page.indexOf(end);
   const next =
     from >= 0 && to > from
-      ? page.slice(0, from) + block + page.slice(to + END.length)
+      ? page.slice(0, from) + block + page.slice(to + end.length)
       : `${page.trimEnd()}\n\n${block}\n`;
   writeFileSync(PAGE, next);
   return true;

@@ -90,7 +90,13 @@ export class States {
       known.durable ||= options.durable ?? false;
       if (done !== null) {
         const before = known.done;
-        known.done = before === null ? done : (ok) => (before(ok), done(ok));
+        known.done =
+          before === null
+            ? done
+            : (ok) => {
+                before(ok);
+                done(ok);
+              };
       }
       return;
     }
