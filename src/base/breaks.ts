@@ -30,10 +30,14 @@ export const breaks = {
   assumesTenure: false,
   /** A replica's news is merged, but the reply that did not know of it goes out. */
   repliesDespiteNews: false,
+  /** A replica takes writes that rest on less than it has seen. */
+  takesStale: false,
   /** Each node drops rows past their deadlines by its own clock, without an event. */
   dropsByOwnClock: false,
   /** Of copies with equal contexts the one that has lost an entry is joined like any other. */
   joinsLosses: false,
+  /** After a stall of its own a coordinator takes the acknowledgements that wait at its door for missing. */
+  givesUpAfterStall: false,
 };
 
 export type Break = keyof typeof breaks;

@@ -10,6 +10,7 @@ import type { Connection, ConnectOptions, Listener, ListenOptions, Transport } f
 import { QuietLog } from '../sim/quiet-log.ts';
 import { SeededRandom } from '../sim/random.ts';
 import {
+  BUS_VERSION,
   Bus,
   type BusOptions,
   CHALLENGE_MS,
@@ -280,7 +281,7 @@ test('a link comes up at both ends, and each knows the other', async () => {
   assert.deepEqual(ab.hello, b.hello);
   assert.deepEqual(ba.hello, a.hello);
   assert.equal(ab.address, b.address);
-  assert.deepEqual([ab.version, ba.version], [1, 1]);
+  assert.deepEqual([ab.version, ba.version], [BUS_VERSION, BUS_VERSION]);
   assert.deepEqual([...a.bus.links()], [ab]);
   assert.ok(send(ab, 'to b') && send(ba, 'to a', 255) && send(ba, ''));
   await until(() => a.events.length === 3 && b.events.length === 2, 'frames');

@@ -79,7 +79,7 @@ export interface Route {
 }
 
 /** What the server does for other nodes. */
-export interface ClusterServer extends Omit<ReplicatorEvents, 'missed'> {
+export interface ClusterServer extends Omit<ReplicatorEvents, 'missed' | 'behind'> {
   forward(peer: Peer, buf: Buffer, start: number, end: number): void;
   /** @param others the reply begins with the id of the node that has run the command */
   forwarded(peer: Peer, buf: Buffer, start: number, end: number, others: boolean): void;
@@ -161,6 +161,9 @@ export class Cluster {
       ring: this.ring,
       clock,
       repair: (peer, place) => this.states.send(peer, place),
+      isOpen: (slot) => this.replicator.isOpen(slot),
+      isSettling: (slot) => this.replicator.isSettling(slot),
+      decided: (slot) => this.replicator.decided(slot),
     });
     this.hints = new Hints({
       store,
@@ -194,6 +197,10 @@ export class Cluster {
       forgotten: (t) => this.server.forgotten(t),
       failed: (t, g, copies) => this.server.failed(t, g, copies),
       unclean: (peer, t, op, db, key, theirs) => this.server.unclean(peer, t, op, db, key, theirs),
+      undecided: (t, op) => this.server.undecided(t, op),
+      groupsOf: (t, op) => this.server.groupsOf(t, op),
+      refused: (t, refusal) => this.server.refused(t, refusal),
+      behind: (peer, db, key) => this.states.send(peer, this.place(db, key)),
       missed: (owner, buf, start, request) => {
         this.hints.add(owner, keyOfRecord(store.keys, buf, start));
         if (request !== null) this.requests.miss(owner, request);
@@ -203,10 +210,15 @@ export class Cluster {
       store,
       log,
       requests: this.requests,
-      events: { hint: (owner, place) => this.hints.add(owner, place), applied, wake: () => this.server.wake() },
+      events: {
+        hint: (owner, place) => this.hints.add(owner, place),
+        isOpen: (slot) => this.replicator.isOpen(slot),
+        applied,
+        wake: () => this.server.wake(),
+      },
     });
     this.operator = new Operator({ store, peers, rpc, membership, hints: this.hints });
-    store.keys.made = { slots: [], befores: [] };
+    store.keys.made = { slots: [], befores: [], contexts: [] };
     store.keys.onOwn = () => this.replicateOwn();
     store.keys.mayExpire = (slot) => this.mayExpire(store.keys.partitionOf(slot));
   }
@@ -471,9 +483,10 @@ export class Cluster {
   /**
    * Sends the records that have been made since the last time to their replicas.
    * @param group for the first key, when it is other than its route's
+   * @param firm the reply rests on the state: who has seen more does not apply them
    * @returns the operation's number, or -1 when nothing was written
    */
-  replicate(group: Group | null, request: RequestName | null = null): number {
+  replicate(group: Group | null, request: RequestName | null = null, firm = false): number {
     const made = this.store.keys.made!;
     const n = made.slots.length;
     const { w } = this.store.journal;
@@ -497,17 +510,22 @@ export class Cluster {
         more.push(g);
         this.replicator.join(this.replicator.ticket(), g);
       } else this.replicator.join(this.replicator.ticket(), g);
-      this.replicator.write(g, op, w.buf, at, end, made.befores[i], i === 0 ? request : null);
+      const basis = made.contexts[i] ?? made.befores[i];
+      this.replicator.write(g, op, w.buf, at, end, basis, i === 0 ? request : null, firm);
+      if (firm) this.replicator.opens(made.slots[i], this.seenBefore);
       at = end;
     }
     this.lastGroup = first;
     this.moreGroups = more;
     made.slots.length = 0;
-    made.befores.length = 0;
+    made.befores.length = made.contexts.length = 0;
     this.markW = w;
     this.mark = w.pos;
     return op;
   }
+
+  /** What had been seen of others before the command at hand ran. */
+  seenBefore = 0;
 
   /** Records that came from elsewhere are in the journal. */
   applied(): void {

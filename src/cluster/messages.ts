@@ -36,17 +36,27 @@ export const OP_WRITE = 1;
 export const OP_WRITE_AFTER = 2;
 /** A key and the hash of its context. */
 export const OP_COMPARE = 3;
+/** A write whose record does not say what it was made on, with that context itself. */
+export const OP_WRITE_UPON = 4;
+/** Flag on a write: its reply rests on what was there, so it is not to be applied where more has been seen. */
+export const OP_FIRM = 0x20;
 /** Flag on a write: for the owner that follows, who is absent. */
 export const OP_HINT = 0x80;
 
 /** Flag on a write: it came of a forwarded command, whose name and reply follow. */
 export const OP_REQUEST = 0x40;
-export const OP_KIND = 0x3f;
+export const OP_KIND = 0x1f;
+/** First protocol version with firm writes. */
+export const FIRM_VERSION = 2;
 
 /** What an ACK says of an operation that was not clean. */
 export const UNCLEAN_STATE = 1;
 /** The state is large: fetch it. */
 export const UNCLEAN_LARGE = 2;
+/** More has been seen here than the firm write was made on: it was not applied. */
+export const REFUSED_WRITE = 3;
+/** The states differ, and what is here is not decided yet: somebody who asks for it will wait. */
+export const UNCLEAN_OPEN = 4;
 /** What has been flushed: databases and their floors. */
 export const FLOORS = 36;
 /** Forwarded commands that the sender has run while the receiver was out of reach. */

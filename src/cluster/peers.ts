@@ -20,6 +20,8 @@ export interface Sent {
   seq: number;
   w: ByteWriter;
   at: number;
+  /** The same on the listening clock (`Peers.listened`). */
+  listened: number;
 }
 
 export class Peer {
@@ -81,6 +83,7 @@ export class Peers {
   private readonly log: Log;
   private readonly w = new ByteWriter(64);
   private lastSweep = 0;
+  private listenedThen = 0;
   private timer: Timer | null = null;
 
   constructor(parts: { self: string; bus: Bus; clock: Clock; timers: Timers; random: Random; log: Log }) {
@@ -197,6 +200,14 @@ export class Peers {
     return this.detector.timeoutMs(peer.id);
   }
 
+  /**
+   * A clock in ms that stands still while this process does: how long an answer has been waited for is told by this one.
+   * After a stall the answers of that time are still to be read, and nobody is late for it.
+   */
+  listened(now: number): number {
+    return this.listenedThen + Math.min(now - this.lastSweep, MAX_LISTENED_MS);
+  }
+
   // ------------------------------------------------------------------ heartbeats
 
   private readonly pings = new Map<string, number>();
@@ -204,21 +215,22 @@ export class Peers {
   private sweep(): void {
     const now = this.clock.monotonic();
     const gap = now - this.lastSweep;
+    this.listenedThen = this.listened(now);
     this.lastSweep = now;
     this.apply(this.detector.tick(now));
     if (gap > STALL_NOTICE_MS) this.onStall(gap);
     for (const [id, at] of this.pings) {
       const peer = this.byId.get(id);
       if (peer === undefined || peer.link === null) this.pings.delete(id);
-      else if (now - at > this.timeoutMs(peer)) {
+      else if (this.listened(now) - at > this.timeoutMs(peer)) {
         this.pings.delete(id);
-        this.timedOut(peer, now, at);
+        this.timedOut(peer, now, now - (this.listened(now) - at));
       }
     }
     for (const id of this.detector.probes(now)) {
       const peer = this.byId.get(id);
       if (peer === undefined || peer.link === null || this.pings.has(id)) continue;
-      if (this.ping(peer, now)) this.pings.set(id, now);
+      if (this.ping(peer, now)) this.pings.set(id, this.listened(now));
     }
     for (const peer of this.byId.values())
       if (peer.link !== null && now - peer.lastPing > CLOCK_MS) this.ping(peer, now);
@@ -274,6 +286,9 @@ export class Peers {
     this.bus.want(address);
   }
 }
+
+/** Between two sweeps this node can have listened for so many ms; what is beyond is a stall. */
+const MAX_LISTENED_MS = 3 * SWEEP_MS;
 
 /** Signs of life that are closer together than so many ms count as one. */
 const HEARD_MS = 5;

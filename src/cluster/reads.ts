@@ -19,6 +19,11 @@ import type { Ring } from './ring.ts';
 const EQUAL = 0;
 const DIFFERS = 1;
 const FAILED = 2;
+/** What else a FETCH asks for: whether anybody has run a command; a state to undo something by. */
+const NAMED = 1;
+const SETTLING = 2;
+/** Times that an answer waits for writes to be decided. */
+const MAX_WAITS = 3;
 /** How long a suspected peer is waited for, in ms. */
 const SUSPECT_MS = 40;
 
@@ -27,7 +32,7 @@ export const NO_REPLICAS_READ = new ReplyError('NOREPLICAS not enough replicas o
 interface Waiting {
   peer: Peer;
   at: number;
-  /** It is not waited for after this. */
+  /** It is not waited for after this, and another is asked as well after that; on the listening clock. */
   until: number;
   hedgeAt: number;
   hedged: boolean;
@@ -72,6 +77,9 @@ export class Reads {
   private readonly requests: Requests;
   private readonly clock: Clock;
   private readonly repair: (peer: Peer, place: KeyPlace) => void;
+  private readonly isOpen: (slot: number) => boolean;
+  private readonly isSettling: (slot: number) => boolean;
+  private readonly decided: (slot: number) => Promise<void>;
   stats = { reads: 0, fetched: 0, merged: 0, repairs: 0, failed: 0, hedged: 0 };
 
   constructor(parts: {
@@ -82,6 +90,12 @@ export class Reads {
     clock: Clock;
     /** Sends a peer what it lacks of a key. */
     repair: (peer: Peer, place: KeyPlace) => void;
+    /** Is there a write to a key of the slot here that may still have to be undone? */
+    isOpen: (slot: number) => boolean;
+    /** Has one been refused, and not been undone yet? */
+    isSettling: (slot: number) => boolean;
+    /** Resolves when nothing that has been written to the slot's keys by now will be undone any more. */
+    decided: (slot: number) => Promise<void>;
   }) {
     this.store = parts.store;
     this.keys = parts.store.keys;
@@ -90,6 +104,9 @@ export class Reads {
     this.requests = parts.requests;
     this.clock = parts.clock;
     this.repair = parts.repair;
+    this.isOpen = parts.isOpen;
+    this.isSettling = parts.isSettling;
+    this.decided = parts.decided;
   }
 
   get outstanding(): number {
@@ -196,9 +213,10 @@ export class Reads {
   }
 
   /** Gets a peer's state of a key, null when it is as here; rejects when the peer does not answer. */
-  state(peer: Peer, place: KeyPlace, hash: number): Promise<KeyState | null> {
+  state(peer: Peer, place: KeyPlace, hash: number, settling = false): Promise<KeyState | null> {
     return new Promise((resolve, reject) => {
       this.fetch(peer, place, hash, {
+        settling,
         take: (status, state) => (status === FAILED ? reject(NO_REPLICAS_READ) : resolve(state)),
         late: () => reject(NO_REPLICAS_READ),
         hedge: () => {},
@@ -206,11 +224,17 @@ export class Reads {
     });
   }
 
+  /** The same, to undo something by it: a peer that has to undo something itself rejects too, for each would wait. */
+  settled(peer: Peer, place: KeyPlace, hash: number): Promise<KeyState | null> {
+    return this.state(peer, place, hash, true);
+  }
+
   private fetch(
     peer: Peer,
     place: KeyPlace,
     hash: number,
     on: {
+      settling?: boolean;
       take: Waiting['take'];
       late: () => void;
       hedge: () => void;
@@ -225,7 +249,7 @@ export class Reads {
     w.u8(place.db.index);
     w.str(place.key);
     w.u53(hash);
-    w.u8(on.request === undefined ? 0 : 1);
+    w.u8(on.request !== undefined ? NAMED : on.settling ? SETTLING : 0);
     if (on.request !== undefined) {
       w.u32(on.request.tag);
       w.u53(on.request.id);
@@ -236,10 +260,11 @@ export class Reads {
       return;
     }
     const at = this.clock.monotonic();
-    const hedgeAt = at + this.peers.detector.hedgeMs(peer.id);
+    const listened = this.peers.listened(at);
+    const hedgeAt = listened + this.peers.detector.hedgeMs(peer.id);
     // one that is suspected is asked, for the suspicion may be wrong, and hardly waited for
     const usual = peer.isWell ? this.peers.timeoutMs(peer) : SUSPECT_MS;
-    const until = at + (on.timeoutMs ? Math.min(on.timeoutMs, usual) : usual);
+    const until = listened + (on.timeoutMs ? Math.min(on.timeoutMs, usual) : usual);
     this.waiting.set(id, { peer, at, until, hedgeAt, hedged: false, ...on });
   }
 
@@ -249,30 +274,46 @@ export class Reads {
     const db = this.keys.databases[r.u8()];
     const key = r.str();
     const hash = r.u53();
-    const done = r.u8() === 1 ? this.requests.get(r.u32(), r.u53()) : undefined;
+    const asks = r.u8();
+    const request = asks === NAMED ? { tag: r.u32(), id: r.u53() } : null;
     const place = this.store.placeOf(db, key);
     const w = new ByteWriter(256);
     w.u53(id);
+    let state: KeyState | null = null;
+    let failed = false;
+    try {
+      if (asks === SETTLING && this.isSettling(place.slot)) throw new Error('undecided here too');
+      state = await this.decidedState(place, hash);
+    } catch {
+      failed = true;
+    }
+    const done = request === null ? undefined : this.requests.get(request.tag, request.id);
     w.u8(done === undefined ? 0 : 1);
     if (done !== undefined) {
       w.str(done.by);
       w.varint(done.reply.length);
       w.bytes(done.reply);
     }
-    const at = w.pos;
-    try {
-      while (!this.keys.isResident(db, key, place.slot)) await this.store.residency.load([place]);
-      const o = this.keys.object(db, key, place.slot);
-      if ((o?.contextHash() ?? 0) === hash) w.u8(EQUAL);
-      else {
-        w.u8(DIFFERS);
-        encodeState(w, o?.toState() ?? new KeyState(), false);
-      }
-    } catch {
-      w.pos = at;
-      w.u8(FAILED);
-    }
+    w.u8(failed ? FAILED : state === null ? EQUAL : DIFFERS);
+    if (state !== null) encodeState(w, state, false);
     peer.link?.send(FETCHED, w.buf, 0, w.pos);
+  }
+
+  /**
+   * A key's state, null when its context has this hash. What this node has written to it, and may still have to undo, is
+   * waited for: nobody is to build on that.
+   */
+  private async decidedState({ db, key, slot }: KeyPlace, hash: number): Promise<KeyState | null> {
+    for (let tries = 0; ; tries++) {
+      while (!this.keys.isResident(db, key, slot)) await this.store.residency.load([{ db, key, slot }]);
+      const o = this.keys.object(db, key, slot);
+      const state = (o?.contextHash() ?? 0) === hash ? null : (this.keys.snapshot(o) ?? new KeyState());
+      if (!this.isOpen(slot)) return state;
+      const undone = this.keys.undoneAt[slot];
+      await this.decided(slot);
+      // what was there when it was asked for stands now
+      if (this.keys.undoneAt[slot] === undone || tries >= MAX_WAITS) return state;
+    }
   }
 
   taken(peer: Peer, r: ByteReader): void {
@@ -304,13 +345,14 @@ export class Reads {
   }
 
   sweep(now: number): void {
+    const listened = this.peers.listened(now);
     for (const [id, x] of [...this.waiting]) {
-      if (!x.hedged && now >= x.hedgeAt) {
+      if (!x.hedged && listened >= x.hedgeAt) {
         x.hedged = true;
         this.stats.hedged++;
         x.hedge();
       }
-      if (now <= x.until) continue;
+      if (listened <= x.until) continue;
       this.waiting.delete(id);
       if (now - x.at > this.peers.timeoutMs(x.peer)) this.peers.timedOut(x.peer, now, x.at);
       x.late();

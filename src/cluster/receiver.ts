@@ -6,20 +6,25 @@
  * has it on disk.
  */
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
+import { Context } from '../causality/context.ts';
 import type { Log } from '../ports/log.ts';
 import { slotOf } from '../ring/slots.ts';
 import type { KeyPlace } from '../store/keyspace.ts';
-import { applyRecord, keyOfRecord } from '../store/replica.ts';
+import { applyRecord, type Basis, keyOfRecord, SAID_BY_RECORD } from '../store/replica.ts';
 import type { Store } from '../store/store.ts';
 import { encodeState, type KeyState, KeyState as State } from '../types/state.ts';
 import {
   ACK,
   OP_COMPARE,
+  OP_FIRM,
   OP_HINT,
   OP_KIND,
   OP_REQUEST,
   OP_WRITE_AFTER,
+  OP_WRITE_UPON,
+  REFUSED_WRITE,
   UNCLEAN_LARGE,
+  UNCLEAN_OPEN,
   UNCLEAN_STATE,
 } from './messages.ts';
 import type { Peer } from './peers.ts';
@@ -44,6 +49,8 @@ interface Debt {
 export interface ReceiverEvents {
   /** A hint for an absent owner came with this write. */
   hint(owner: string, key: KeyPlace): void;
+  /** Is there a write to a key of the slot here that may still have to be undone? */
+  isOpen(slot: number): boolean;
   /** There is something to acknowledge at the end of the tick. */
   wake(): void;
   /** A record was applied: its bytes must not be taken for this node's own. */
@@ -123,12 +130,8 @@ export class Receiver {
         place = { db, key, slot: slotOf(key) };
       } else {
         if (kind & OP_HINT) r.str();
-        if (kind & OP_REQUEST) {
-          r.pos += 11;
-          const n = r.varint();
-          r.pos += n;
-        }
-        if ((kind & OP_KIND) === OP_WRITE_AFTER) r.u53();
+        if (kind & OP_REQUEST) skipRequest(r);
+        readBasis(kind, r);
         place = keyOfRecord(keys, buf, r.pos);
         r.pos += 4 + buf.readUInt32LE(r.pos);
       }
@@ -185,20 +188,29 @@ export class Receiver {
           const key = r.str();
           const hash = r.u53();
           this.stats.compares++;
-          const o = keys.object(db, key, slotOf(key));
-          if ((o?.contextHash() ?? 0) !== hash) this.unclean(d, ticket, op, db.index, key, o?.toState() ?? new State());
+          const slot = slotOf(key);
+          const o = keys.object(db, key, slot);
+          if ((o?.contextHash() ?? 0) === hash) continue;
+          if (this.events.isOpen(slot)) this.unclean(d, ticket, op, UNCLEAN_OPEN, db.index, key, null);
+          else this.unclean(d, ticket, op, UNCLEAN_STATE, db.index, key, o?.toState() ?? new State());
           continue;
         }
         const owner = kind & OP_HINT ? r.str() : null;
-        if (kind & OP_REQUEST) this.note(d.peer.id, r);
-        const before = (kind & OP_KIND) === OP_WRITE_AFTER ? r.u53() : -1;
+        const named = kind & OP_REQUEST ? r.pos : -1;
+        if (named >= 0) skipRequest(r);
+        const basis = readBasis(kind, r);
         const at = r.pos;
         const stop = at + 4 + buf.readUInt32LE(at);
         this.stats.writes++;
-        const unclean = applyRecord(keys, buf, at, stop, before);
+        const unclean = applyRecord(keys, buf, at, stop, basis, (kind & OP_FIRM) !== 0);
         r.pos = stop;
+        if (unclean !== null) {
+          const { key, before } = unclean;
+          this.unclean(d, ticket, op, before === null ? REFUSED_WRITE : UNCLEAN_STATE, key.db.index, key.key, before);
+          if (before === null) continue;
+        }
+        if (named >= 0) this.note(d.peer.id, buf, named);
         if (owner !== null) this.events.hint(owner, keyOfRecord(keys, buf, at));
-        if (unclean !== null) this.unclean(d, ticket, op, unclean.key.db.index, unclean.key.key, unclean.before);
       }
       this.events.applied();
     }
@@ -211,7 +223,8 @@ export class Receiver {
   }
 
   /** Remembers the forwarded command that a write came of. Of two that have run it the first to be heard of is named. */
-  private note(by: string, r: ByteReader): void {
+  private note(by: string, buf: Buffer, at: number): void {
+    const r = new ByteReader(buf, at, buf.length);
     const tag = r.u32();
     const id = r.u53();
     const n = r.varint();
@@ -222,17 +235,25 @@ export class Receiver {
       this.requests.put(tag, id, { by, reply: replyBytes(r.buf, start, r.pos) });
   }
 
-  private unclean(d: Debt, ticket: number, op: number, db: number, key: string, state: KeyState): void {
+  private unclean(
+    d: Debt,
+    ticket: number,
+    op: number,
+    kind: number,
+    db: number,
+    key: string,
+    state: KeyState | null,
+  ): void {
     this.stats.unclean++;
     d.unclean++;
     const { w } = d;
     w.u53(ticket);
     w.varint(op);
-    const large = state.bytes > MAX_UNCLEAN_BYTES;
-    w.u8(large ? UNCLEAN_LARGE : UNCLEAN_STATE);
+    const large = state !== null && state.bytes > MAX_UNCLEAN_BYTES;
+    w.u8(large ? UNCLEAN_LARGE : kind);
     w.u8(db);
     w.str(key);
-    if (!large) encodeState(w, state, false);
+    if (state !== null && !large) encodeState(w, state, false);
   }
 
   /** Frames wait for keys from disk. */
@@ -270,4 +291,17 @@ export class Receiver {
       peer.link?.send(ACK, bytes, 0, bytes.length);
     }
   }
+}
+
+/** Name and reply of the forwarded command that a write came of. */
+function skipRequest(r: ByteReader): void {
+  r.pos += 11;
+  const n = r.varint();
+  r.pos += n;
+}
+
+function readBasis(kind: number, r: ByteReader): Basis {
+  const plain = kind & OP_KIND;
+  if (plain === OP_WRITE_AFTER) return r.u53();
+  return plain === OP_WRITE_UPON ? Context.decode(r) : SAID_BY_RECORD;
 }

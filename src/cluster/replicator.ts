@@ -10,20 +10,29 @@
  * hinted (`cluster/hints`). What a replica says of an operation beyond "taken" (it had seen something else than the
  * coordinator) is handed to the owner of the ticket while that still holds the reply, and otherwise only repaired.
  */
+import { breaks } from '../base/breaks.ts';
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
+import { Context } from '../causality/context.ts';
 import type { Clock } from '../ports/clock.ts';
+import { SLOTS } from '../ring/slots.ts';
+import type { Basis } from '../store/replica.ts';
 import { decodeState, type KeyState } from '../types/state.ts';
 import {
+  FIRM_VERSION,
   OP_COMPARE,
+  OP_FIRM,
   OP_HINT,
   OP_KIND,
   OP_REQUEST,
   OP_WRITE,
   OP_WRITE_AFTER,
+  OP_WRITE_UPON,
+  REFUSED_WRITE,
   REPLICATE,
+  UNCLEAN_OPEN,
   UNCLEAN_STATE,
 } from './messages.ts';
-import type { Peer, Peers } from './peers.ts';
+import type { Peer, Peers, Sent } from './peers.ts';
 
 /** Unacknowledged bytes above which a peer gets no more frames, only hints. */
 export const MAX_UNACKED_BYTES = 32 * 1024 * 1024;
@@ -82,12 +91,22 @@ export class Ticket {
   expired: Group | null = null;
   /** An owner has missed something of it that came of a forwarded command. */
   kept = false;
+  /** Replicas that have not applied a firm write, until it is decided what becomes of it. */
+  refusals: Refusal[] | null = null;
   /** What the owner of the replies knows of the operations. */
   table: unknown = null;
 
   constructor(n: number) {
     this.n = n;
   }
+}
+
+/** A replica that had seen more of a key than a firm write was made on. */
+export interface Refusal {
+  readonly op: number;
+  readonly peer: Peer;
+  readonly db: number;
+  readonly key: string;
 }
 
 export interface ReplicatorEvents {
@@ -102,6 +121,14 @@ export interface ReplicatorEvents {
    * the state is too large to come along.
    */
   unclean(peer: Peer, ticket: Ticket | null, op: number, db: number, key: string, theirs: KeyState | null): void;
+  /** A replica has something else than what was read here, and what that is is not decided yet. */
+  undecided(ticket: Ticket, op: number): void;
+  /** An operation's groups; null when nobody waits for its reply. */
+  groupsOf(ticket: Ticket, op: number): readonly Group[] | null;
+  /** Too many have refused a firm write: it is to be undone. Nothing may be run before this returns. */
+  refused(ticket: Ticket, refusal: Refusal): void;
+  /** A replica lacks a write that stands. */
+  behind(peer: Peer, db: number, key: string): void;
   /** These writes did not reach this owner: [start, end) of a record in buf. */
   missed(owner: string, buf: Buffer, start: number, request: RequestName | null): void;
 }
@@ -115,6 +142,16 @@ export class Replicator {
   private readonly kept: Ticket[] = [];
   private recentOps = 0;
   private lastTicket = 0;
+  /** The last ticket that is done, and those before it. */
+  private doneUpTo = 0;
+  /** The last ticket with a firm write to a key of each slot. */
+  private readonly openUntil = new Float64Array(SLOTS);
+  /** What had been seen of others (`Keyspace.news`) before the first of those that are not decided. */
+  private readonly openSince = new Float64Array(SLOTS);
+  /** Slots with writes that were refused and are not undone yet. */
+  private readonly settling = new Map<number, Promise<void>>();
+  /** Who waits for a ticket to be done. */
+  private watchers: { n: number; tell: () => void }[] = [];
   private readonly spare: ByteWriter[] = [];
   private readonly peers: Peers;
   private readonly clock: Clock;
@@ -189,7 +226,8 @@ export class Replicator {
 
   /**
    * One record, buf[start, end), for a group.
-   * @param before hash of the context that it was made on, negative when the record says so itself
+   * @param basis what it was made on: the context, or its hash, negative when the record says so itself
+   * @param firm its reply rests on that
    */
   write(
     group: Group,
@@ -197,8 +235,9 @@ export class Replicator {
     buf: Buffer,
     start: number,
     end: number,
-    before: number,
+    basis: Basis,
     request: RequestName | null = null,
+    firm = false,
   ): void {
     const t = this.ticket();
     const { targets, hintFor, absent } = group;
@@ -212,8 +251,13 @@ export class Replicator {
         continue;
       }
       const w = this.frameOf(peer, t);
+      const refusable = firm && peer.link!.version >= FIRM_VERSION;
+      const before = typeof basis === 'number' ? basis : refusable ? null : basis.hash();
       w.u8(
-        (before < 0 ? OP_WRITE : OP_WRITE_AFTER) | (owner === null ? 0 : OP_HINT) | (request === null ? 0 : OP_REQUEST),
+        (before === null ? OP_WRITE_UPON : before < 0 ? OP_WRITE : OP_WRITE_AFTER) |
+          (owner === null ? 0 : OP_HINT) |
+          (request === null ? 0 : OP_REQUEST) |
+          (refusable ? OP_FIRM : 0),
       );
       w.varint(op);
       if (owner !== null) w.str(owner);
@@ -223,7 +267,8 @@ export class Replicator {
         w.varint(request.reply.length);
         w.bytes(request.reply);
       }
-      if (before >= 0) w.u53(before);
+      if (before === null) (basis as Context).encode(w);
+      else if (before >= 0) w.u53(before);
       w.copy(buf, start, end);
     }
     if (absent.length > 0 && request !== null) t.kept = true;
@@ -258,6 +303,7 @@ export class Replicator {
     if (t === null) return this.queue.length > 0 ? this.queue[this.queue.length - 1] : null;
     this.current = null;
     const now = this.clock.monotonic();
+    const listened = this.peers.listened(now);
     for (const peer of this.touched) {
       const w = peer.frame!;
       peer.frame = null;
@@ -265,7 +311,7 @@ export class Replicator {
       t.peers.push(peer);
       t.seqs.push(seq);
       this.stats.frames++;
-      peer.unacked.push({ seq, w, at: now });
+      peer.unacked.push({ seq, w, at: now, listened });
       peer.unackedBytes += w.pos;
       if (peer.link === null || !peer.link.send(REPLICATE, w.buf, 0, w.pos)) this.giveUp(peer, seq);
     }
@@ -300,8 +346,10 @@ export class Replicator {
     if (refused) {
       this.peers.refuses(peer);
       if (seq > peer.failedUpTo) peer.failedUpTo = seq;
-    } else if (seq > peer.acked && seq > peer.failedUpTo) peer.acked = seq;
+    }
+    // what it says of single operations comes first: the tickets must not be done before all of it has been heard
     for (let n = r.varint(); n > 0; n--) this.takeUnclean(peer, r);
+    if (!refused && seq > peer.acked && seq > peer.failedUpTo) peer.acked = seq;
     this.peers.answered(peer, now, latency);
     this.check();
   }
@@ -313,6 +361,15 @@ export class Replicator {
     const db = r.u8();
     const key = r.str();
     const ticket = this.find(n);
+    if (kind === REFUSED_WRITE) {
+      if (ticket === null || ticket.done) this.events.behind(peer, db, key);
+      else (ticket.refusals ??= []).push({ op, peer, db, key });
+      return;
+    }
+    if (kind === UNCLEAN_OPEN) {
+      if (ticket !== null && !ticket.done) this.events.undecided(ticket, op);
+      return;
+    }
     const theirs = kind === UNCLEAN_STATE ? decodeState(r) : null;
     this.stats.unclean++;
     this.events.unclean(peer, ticket !== null && !ticket.done ? ticket : null, op, db, key, theirs);
@@ -351,13 +408,15 @@ export class Replicator {
 
   /** Peers that have had their time. */
   sweep(now: number): void {
+    const listened = breaks.givesUpAfterStall ? now : this.peers.listened(now);
+    const sentAt = (s: Sent) => (breaks.givesUpAfterStall ? s.at : s.listened);
     for (const peer of this.peers.byId.values()) {
       const oldest = peer.unacked[0];
-      if (oldest === undefined || now - oldest.at <= this.peers.timeoutMs(peer)) continue;
+      if (oldest === undefined || listened - sentAt(oldest) <= this.peers.timeoutMs(peer)) continue;
       this.peers.timedOut(peer, now, oldest.at);
       // it may still take them; but the keys are hinted, for it may not
       let seq = oldest.seq;
-      for (const s of peer.unacked) if (now - s.at > this.peers.timeoutMs(peer)) seq = s.seq;
+      for (const s of peer.unacked) if (listened - sentAt(s) > this.peers.timeoutMs(peer)) seq = s.seq;
       this.giveUp(peer, seq);
     }
     this.check();
@@ -377,6 +436,11 @@ export class Replicator {
   private find(n: number): Ticket | null {
     if (this.queue.length > 0 && n >= this.queue[0].n) return this.queue[n - this.queue[0].n] ?? null;
     return this.recent.find((t) => t.n === n) ?? this.kept.find((t) => t.n === n) ?? null;
+  }
+
+  /** Tickets whose replies have not gone out, oldest first. */
+  unanswered(): readonly Ticket[] {
+    return this.queue;
   }
 
   /** Tickets whose operations may still have to be undone, newest first. */
@@ -427,6 +491,11 @@ export class Replicator {
         if (ticket !== null) ticket.kept = true;
       }
       if (plain === OP_WRITE_AFTER) at += 7;
+      else if (plain === OP_WRITE_UPON) {
+        const r = new ByteReader(buf, at, pos);
+        Context.decode(r);
+        at = r.pos;
+      }
       this.events.missed(owner, buf, at, request);
       at += 4 + buf.readUInt32LE(at);
     }
@@ -443,6 +512,7 @@ export class Replicator {
     }
     if (done === 0) return;
     const finished = this.queue.splice(0, done);
+    this.doneUpTo = finished[done - 1].n;
     for (const t of finished) {
       if (!t.hasRequests) continue;
       this.recent.push(t);
@@ -450,6 +520,96 @@ export class Replicator {
     }
     if (this.recent.length > MAX_RECENT_TICKETS || this.recentOps > MAX_RECENT_OPS) this.dropRecent();
     for (const t of finished) this.events.done(t);
+    if (this.watchers.length === 0) return;
+    const told = this.watchers.filter((x) => x.n <= this.doneUpTo);
+    this.watchers = this.watchers.filter((x) => x.n > this.doneUpTo);
+    for (const { tell } of told) tell();
+  }
+
+  // ------------------------------------------------------------------ what is not decided
+
+  /**
+   * This tick writes to a key of the slot, and the reply rests on what was there.
+   * @param seen what has been seen of others
+   */
+  opens(slot: number, seen: number): void {
+    if (this.openUntil[slot] <= this.doneUpTo) this.openSince[slot] = seen;
+    this.openUntil[slot] = this.ticket().n;
+  }
+
+  /** Is there a write to a key of the slot here that will probably have to be undone, having missed this news? */
+  isDoubtful(slot: number, newsAt: number): boolean {
+    return (this.openUntil[slot] > this.doneUpTo && newsAt > this.openSince[slot]) || this.isSettling(slot);
+  }
+
+  /** Is there a write to a key of the slot here that may still have to be undone? */
+  isOpen(slot: number): boolean {
+    return this.openUntil[slot] > this.doneUpTo || this.isSettling(slot);
+  }
+
+  /** Has a write to a key of the slot been refused, and is it not undone yet? */
+  isSettling(slot: number): boolean {
+    return this.settling.size > 0 && this.settling.has(slot);
+  }
+
+  /** Writes to the slot's keys have been refused, and will be undone by then. */
+  settles(slot: number, settled: Promise<void>): void {
+    const all = this.settling.has(slot) ? Promise.all([this.settling.get(slot), settled]).then(() => {}) : settled;
+    this.settling.set(slot, all);
+    void all.then(() => {
+      if (this.settling.get(slot) === all) this.settling.delete(slot);
+    });
+  }
+
+  /** Resolves when all is decided, and undone if need be, that has been written to the slot's keys by now. */
+  async decided(slot: number): Promise<void> {
+    const n = this.openUntil[slot];
+    if (n > this.doneUpTo) await new Promise<void>((tell) => this.watchers.push({ n, tell }));
+    await this.settling.get(slot);
+  }
+
+  /** What becomes of the ticket's refused writes: true when that is known of all. */
+  private decide(t: Ticket): boolean {
+    const doomed: Refusal[] = [];
+    const standing = new Set<number>();
+    const seen = new Set<number>();
+    for (const refusal of t.refusals!) {
+      const { op } = refusal;
+      if (seen.has(op)) continue;
+      seen.add(op);
+      const groups = this.events.groupsOf(t, op);
+      if (groups === null) continue;
+      const verdict = breaks.repliesDespiteNews || this.verdict(t, op, groups);
+      if (verdict === null) return false;
+      if (verdict) standing.add(op);
+      else doomed.push(refusal);
+    }
+    const refusals = t.refusals!;
+    t.refusals = null;
+    for (const x of refusals) if (standing.has(x.op)) this.events.behind(x.peer, x.db, x.key);
+    for (const x of doomed) this.events.refused(t, x);
+    return true;
+  }
+
+  /** Have enough replicas taken an operation in spite of the refusals? Null while that can't be said. */
+  private verdict(t: Ticket, op: number, groups: readonly Group[]): boolean | null {
+    let open = false;
+    for (const group of groups)
+      for (const { peers, need } of group.quotas) {
+        let got = 0;
+        let asked = 0;
+        for (const peer of peers) {
+          const k = t.peers.indexOf(peer);
+          if (k < 0 || peer.failedUpTo >= t.seqs[k]) continue;
+          if (t.refusals!.some((x) => x.op === op && x.peer === peer)) continue;
+          if (peer.acked >= t.seqs[k]) got++;
+          else if (peer.mayAnswer && t.expired !== group) asked++;
+        }
+        if (got >= need) continue;
+        if (got + asked < need) return false;
+        open = true;
+      }
+    return open ? null : true;
   }
 
   /** Copies that a group has, or -1 while it may still get what it needs. */
@@ -486,6 +646,7 @@ export class Replicator {
       if (copies < 0) return false;
       if (copies !== CONTENT) short = true;
     }
+    if (t.refusals !== null && !this.decide(t)) return false;
     if (short) this.settleShort(t);
     return true;
   }

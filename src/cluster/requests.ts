@@ -67,6 +67,11 @@ export class Requests {
     return this.byTag.get(tag)?.get(id);
   }
 
+  /** What it replied does not hold any more. */
+  drop(tag: number, id: number): void {
+    this.byTag.get(tag)?.drop(id);
+  }
+
   put(tag: number, id: number, done: Done): void {
     this.note(tag, id, done.by, done.reply);
   }
@@ -102,6 +107,11 @@ class Slots {
   get(id: number): Done | undefined {
     const i = id % this.size;
     return this.ids[i] === id ? { by: this.by[i], reply: this.replies[i] } : undefined;
+  }
+
+  drop(id: number): void {
+    const i = id % this.size;
+    if (this.ids[i] === id) this.ids[i] = 0;
   }
 
   put(id: number, by: string, reply: Buffer, now: number): void {

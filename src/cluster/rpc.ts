@@ -40,6 +40,7 @@ export type Answerer = (peer: Peer, r: ByteReader, w: ByteWriter) => Promise<voi
 
 interface Waiting {
   peer: Peer;
+  /** On the listening clock. */
   until: number;
   resolve: (r: ByteReader) => void;
   reject: (e: CallError) => void;
@@ -75,7 +76,7 @@ export class Rpc {
         reject(new CallError('the node can not be reached', false));
         return;
       }
-      this.waiting.set(id, { peer, until: this.clock.monotonic() + timeoutMs, resolve, reject });
+      this.waiting.set(id, { peer, until: this.peers.listened(this.clock.monotonic()) + timeoutMs, resolve, reject });
     });
   }
 
@@ -118,7 +119,7 @@ export class Rpc {
 
   sweep(now: number): void {
     for (const [id, x] of [...this.waiting]) {
-      if (now < x.until) continue;
+      if (this.peers.listened(now) < x.until) continue;
       this.waiting.delete(id);
       x.reject(new CallError('no answer in time', false));
     }

@@ -47,6 +47,8 @@ export class Client {
   paused = false;
   /** In a cluster: the keys of the command at hand have just been read from enough replicas. */
   fresh = false;
+  /** The keys are to be read from enough replicas, whatever this node takes itself to have. */
+  mustRead = false;
   /** Its reads go to the coordinator, though this node has a copy. */
   noReplica = false;
   /** Replies that wait behind one that is not there yet. */

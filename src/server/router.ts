@@ -18,7 +18,7 @@ import { ReplyError } from '../base/errors.ts';
 import type { Cluster, ClusterServer, Route } from '../cluster/cluster.ts';
 import { FORWARD, FORWARDED, FORWARDED_BY } from '../cluster/messages.ts';
 import type { Peer } from '../cluster/peers.ts';
-import type { Group, Ticket } from '../cluster/replicator.ts';
+import type { Group, Refusal, Ticket } from '../cluster/replicator.ts';
 import { type Done, replyBytes } from '../cluster/requests.ts';
 import type { Command } from '../commands/table.ts';
 import { Argv } from '../resp/argv.ts';
@@ -107,6 +107,10 @@ interface Operation {
   /** Stamps that it wrote with: from, and to. */
   since: number;
   until: number;
+  /** Partition of its only key, negative when it has several. */
+  partition: number;
+  /** How much of others' the keyspace had seen when it ran (`Keyspace.news`). */
+  seen: number;
   wrote: boolean;
   /** It only reads, and somebody else coordinates. */
   foreign: boolean;
@@ -115,6 +119,13 @@ interface Operation {
   tag: number;
   number: number;
   undone: boolean;
+}
+
+/** An operation whose reply has been taken back. */
+interface Taken {
+  op: Operation;
+  argv: Argv;
+  hole: Hole;
 }
 
 /** A command that another node runs for us. */
@@ -154,9 +165,15 @@ export class Router implements ClusterServer {
   private readonly incoming = new Argv(256);
   /** Set by `enter`: the command at hand reads as a replica and not as the coordinator. */
   private foreign = false;
+  /** Operations that replicas have refused, by key, while it is asked what those had seen. */
+  private readonly settling = new Map<string, Taken[]>();
   /** Clients that came before this node serves. */
   private readonly early: Client[] = [];
   private lastRoute: Route | null = null;
+  /** Slot of the key that was looked at last. */
+  private slot = 0;
+  /** Partition of the command's only key; negative when it has several. */
+  private partition = -1;
   private readonly spareOps: Operation[] = [];
   private readonly spareTables: Table[] = [];
   private strictGroup: Group | null = null;
@@ -197,10 +214,13 @@ export class Router implements ClusterServer {
   /** May the command run here and now? When not, it has been taken care of. */
   enter(client: Client, command: Command, argv: Argv): boolean {
     this.foreign = false;
+    this.server.keys.firm = false;
+    this.cluster.seenBefore = this.server.keys.news;
     this.strictGroup = null;
     this.timeoutMs = 0;
     this.compareToo = true;
     this.before = null;
+    this.partition = -1;
     const { cluster } = this;
     if (!command.keyed || command.local) return true;
     if (cluster.ring.layout === null) {
@@ -259,8 +279,21 @@ export class Router implements ClusterServer {
   }
 
   private routeOf(argv: Argv, i: number): Route {
-    const slot = slotOfBytes(argv.buf, argv.offsets[2 * i], argv.offsets[2 * i + 1]);
-    return this.cluster.route(this.server.keys.partitionOf(slot));
+    this.slot = slotOfBytes(argv.buf, argv.offsets[2 * i], argv.offsets[2 * i + 1]);
+    return this.cluster.route(this.server.keys.partitionOf(this.slot));
+  }
+
+  /**
+   * Nothing is built on what will probably be undone: commands whose outcome rests on the state wait until that is
+   * decided.
+   */
+  private mustWait(client: Client, command: Command, argv: Argv, slot: number): boolean {
+    const { replicator } = this.cluster;
+    if (!replicator.isDoubtful(slot, this.server.keys.newsAt[slot]) || breaks.takesStale) return false;
+    if (command.write && !dependsOnState(command, argv)) return false;
+    this.server.suspend(client, argv);
+    replicator.decided(slot).then(() => this.server.retry(client));
+    return true;
   }
 
   private isPinned(client: Client): boolean {
@@ -270,11 +303,17 @@ export class Router implements ClusterServer {
   private enterOne(client: Client, command: Command, argv: Argv, i: number, fresh: boolean): boolean {
     const route = this.routeOf(argv, i);
     this.lastRoute = route;
+    this.partition = route.partition;
     const pinned = this.isPinned(client);
+    if ((pinned || (route.coordinator === null && !route.nobody)) && this.mustWait(client, command, argv, this.slot))
+      return false;
     if (route.coordinator === null && !route.nobody) {
       if (argv.argc > 2 && command.spec.group === 'dynamo' && !this.enterDynamo(client, command, argv, route, fresh))
         return false;
-      const held = (this.cluster.repair.tenure[route.partition] === 1 || breaks.assumesTenure) && !isRetry(client);
+      const held =
+        (this.cluster.repair.tenure[route.partition] === 1 || breaks.assumesTenure) &&
+        !isRetry(client) &&
+        !client.mustRead;
       // no home can be reached: a write that rests on nothing is taken all the same, and handed over later
       const blind = !route.home && command.write && !dependsOnState(command, argv) && !isRetry(client);
       if (fresh || held || blind) return this.go(command, argv, i);
@@ -304,6 +343,7 @@ export class Router implements ClusterServer {
     this.since = this.server.store.hlc.current() + 1;
     if (dependsOnState(command, argv)) {
       this.before = new Map();
+      this.server.keys.firm = true;
       this.remember(argv, i);
     }
     return true;
@@ -351,14 +391,20 @@ export class Router implements ClusterServer {
     const own = routes.every((r) => r.coordinator === null && !r.nobody);
     const pinned = this.isPinned(client);
     if (own || pinned) {
+      const slots = positions.map((i) => slotOfBytes(argv.buf, argv.offsets[2 * i], argv.offsets[2 * i + 1]));
+      if (slots.some((slot) => this.mustWait(client, command, argv, slot))) return false;
       if (
         fresh ||
-        (own && !isRetry(client) && routes.every((r) => tenure[r.partition] === 1 || breaks.assumesTenure))
+        (own &&
+          !client.mustRead &&
+          !isRetry(client) &&
+          routes.every((r) => tenure[r.partition] === 1 || breaks.assumesTenure))
       ) {
         this.stats.local++;
         this.since = this.server.store.hlc.current() + 1;
         if (command.write && dependsOnState(command, argv)) {
           this.before = new Map();
+          this.server.keys.firm = true;
           for (const i of positions) this.remember(argv, i);
         }
         return true;
@@ -425,7 +471,7 @@ export class Router implements ClusterServer {
     const { cluster, server } = this;
     if (cluster.isAlone || cluster.ring.layout === null) {
       const made = server.keys.made!;
-      made.slots.length = made.befores.length = 0;
+      made.slots.length = made.befores.length = made.contexts.length = 0;
       return;
     }
     const request =
@@ -435,7 +481,8 @@ export class Router implements ClusterServer {
       !breaks.retriesUnnamed
         ? { tag: client.tag, id: client.number, reply: replyBytes(server.output.w.buf, start, end) }
         : null;
-    const wrote = cluster.replicate(this.strictGroup, request);
+    const wrote = cluster.replicate(this.strictGroup, request, this.before !== null);
+    server.keys.firm = false;
     if (wrote >= 0) {
       const ticket = cluster.replicator.ticket();
       if (request !== null) {
@@ -486,6 +533,8 @@ export class Router implements ClusterServer {
     op.before = this.before;
     op.since = this.since;
     op.until = this.server.store.hlc.current();
+    op.partition = this.partition;
+    op.seen = this.server.keys.news;
     op.wrote = wrote;
     op.foreign = this.foreign;
     op.replaced = false;
@@ -585,41 +634,169 @@ export class Router implements ClusterServer {
       const hole = reads ? this.takeBack(ticket, op) : null;
       const argv = hole === null ? null : readArguments(ticket!, op!);
       const options = { r: cluster.options.r, min: 1, timeoutMs: 0 };
-      const finish = () => this.again(op, hole, argv);
+      const finish = () => {
+        if (op !== undefined && hole !== null && argv !== null) this.again(op, hole, argv, false);
+      };
       cluster.reads.read(place, options).then(finish, finish);
       return;
     }
-    const { news, behind } = cluster.reads.merge(place, theirs);
+    // what runs in this very tick is to be judged with the rest
+    if (cluster.replicator.open !== null) this.server.output.flush();
+    const name = `${dbIndex}:${key}`;
+    if (op !== undefined && !op.wrote && (cluster.replicator.isOpen(place.slot) || this.settling.has(name))) {
+      // what is here may have to be undone: nothing is to be mixed with it before that is known
+      if (!breaks.repliesDespiteNews) this.readAgain(ticket!, op, true);
+      return;
+    }
+    const { behind } = cluster.reads.merge(place, theirs);
     cluster.applied();
     if (behind) cluster.states.send(peer, place);
-    if (!news || op === undefined || ticket === null || breaks.repliesDespiteNews) return;
+    if (op === undefined || op.replaced || breaks.repliesDespiteNews) return;
+    // it may have come by another way since the command ran, and be no news any more
+    if (this.server.keys.newsAt[place.slot] <= op.seen) return;
+    if (op.wrote) this.rerun(place, theirs, []);
+    else this.readAgain(ticket!, op, false);
+  }
+
+  undecided(ticket: Ticket, opNumber: number): void {
+    const op = tableOf(ticket)[opNumber];
+    if (op !== undefined && !op.wrote && !breaks.repliesDespiteNews) this.readAgain(ticket, op, true);
+  }
+
+  private readAgain(ticket: Ticket, op: Operation, mustRead: boolean): void {
     const hole = this.takeBack(ticket, op);
-    if (hole === null) return;
-    const argv = readArguments(ticket, op);
-    if (op.wrote) {
+    if (hole !== null) this.again(op, hole, readArguments(ticket, op), mustRead);
+  }
+
+  groupsOf(ticket: Ticket, opNumber: number): readonly Group[] | null {
+    const op = tableOf(ticket)[opNumber];
+    if (op === undefined || op.replaced) return null;
+    return op.groups === null ? [op.group] : [op.group, ...op.groups];
+  }
+
+  refused(ticket: Ticket, { op: opNumber, peer, db: dbIndex, key }: Refusal): void {
+    const op = tableOf(ticket)[opNumber];
+    const place = this.cluster.place(dbIndex, key);
+    const run = this.taken(ticket, op);
+    if (run === null) return;
+    // others on this key may be decided before it is settled: they belong together, in their order
+    const name = `${dbIndex}:${key}`;
+    const known = this.settling.get(name);
+    if (known !== undefined) {
+      known.push(run);
+      return;
+    }
+    const runs = [run];
+    const over = () => this.settling.delete(name);
+    const settled = this.settleRefused(peer, place, runs, over).catch((error) => {
+      over();
+      this.server.log.error({ error: String(error) }, 'a write that was refused could not be undone');
+    });
+    this.settling.set(name, runs);
+    this.cluster.replicator.settles(place.slot, settled);
+  }
+
+  /** What the replicas have refused is undone, as soon as it is known what they had seen. */
+  private async settleRefused(peer: Peer, place: KeyPlace, runs: Taken[], over: () => void): Promise<void> {
+    const { cluster, server } = this;
+    const { keys } = server;
+    const { db, key, slot } = place;
+    const hash = () => (keys.isResident(db, key, slot) ? (keys.object(db, key, slot)?.contextHash() ?? 0) : 0);
+    let theirs: KeyState | null = null;
+    try {
+      theirs = await cluster.reads.settled(peer, place, hash());
+    } catch {
+      // whoever it was is gone: what there is elsewhere is read before the command runs again
+    }
+    while (!keys.isResident(db, key, slot)) await server.store.residency.load([place]);
+    if (cluster.replicator.open !== null) server.output.flush();
+    if (theirs !== null) {
+      const { behind } = cluster.reads.merge(place, theirs);
+      cluster.applied();
+      if (behind) cluster.states.send(peer, place);
+    }
+    // what is refused from now on has come after this
+    over();
+    this.rerun(place, theirs ?? new KeyState(), runs);
+  }
+
+  /**
+   * All that has run on a key on less than there is, and has not been answered, is undone, then run again in the same
+   * order: what came later has seen what came first.
+   * @param refused operations that replicas have refused: then all later ones rest on them
+   */
+  private rerun(place: KeyPlace, theirs: KeyState, refused: readonly Taken[]): void {
+    const { cluster } = this;
+    const { keys } = this.server;
+    const partition = keys.partitionOf(place.slot);
+    const stale = refused.slice();
+    for (const ticket of cluster.replicator.unanswered())
+      for (const op of tableOf(ticket)) {
+        if (op === undefined || !op.again || op.replaced) continue;
+        if (refused.length === 0 && op.seen >= keys.newsAt[place.slot]) continue;
+        if (op.partition >= 0 && op.partition !== partition) continue;
+        const argv = readArguments(ticket, op);
+        if (!this.placesOf(op, argv).some((x) => x.key === place.key && x.db === place.db)) continue;
+        const run = this.taken(ticket, op);
+        if (run !== null) stale.push(run);
+      }
+    const stamps = stale.flatMap(({ op }) => (op.wrote ? [op.since, op.until] : []));
+    for (let i = stale.length - 1; i >= 0; i--) {
+      const { op, argv } = stale[i];
+      if (!op.wrote || op.undone) continue;
       op.undone = true;
-      this.undo(op, argv, place, theirs);
+      this.undo(op, argv, place, theirs, stamps);
       // what it wrote to its other keys goes too: there nobody had news
       for (const name of op.before?.keys() ?? []) {
         const colon = name.indexOf(':');
         const other = cluster.place(Number(name.slice(0, colon)), name.slice(colon + 1));
-        if (other.key !== key || other.db !== db) this.undo(op, argv, other, new KeyState());
+        if (other.key !== place.key || other.db !== place.db) this.undo(op, argv, other, new KeyState(), stamps);
       }
     }
-    this.again(op, hole, argv);
+    for (const { op, hole, argv } of stale) this.again(op, hole, argv, refused.length > 0);
   }
 
-  /** What an operation did to a key is undone, by an event of its own. False when nothing of it is there any more. */
-  private undo(op: Operation, argv: Argv, place: KeyPlace, theirs: KeyState | null): boolean {
+  /** Takes an operation's reply back; null when that has gone out, or when it is none that runs again. */
+  private taken(ticket: Ticket, op: Operation): Taken | null {
+    const hole = this.takeBack(ticket, op);
+    if (hole === null) return null;
+    if (op.tag !== 0) this.cluster.requests.drop(op.tag, op.number);
+    // the table's operations are used again; nobody else is to undo this one
+    const run = { ...op };
+    op.undone = true;
+    return { op: run, argv: readArguments(ticket, op), hole };
+  }
+
+  /** The keys that an operation is about. */
+  private placesOf(op: Operation, argv: Argv): KeyPlace[] {
+    const command = this.server.table.find(argv);
+    if (command === null) return [];
+    const positions =
+      command.onlyKey > 0 ? [command.onlyKey] : (this.server.table.keyPositions(command.spec, argv) ?? []);
+    return positions.map((i) => this.server.store.placeOf(this.server.keys.names[op.db], argv.str(i)));
+  }
+
+  /**
+   * What an operation did to a key is undone, by an event of its own. False when nothing of it is there any more.
+   * @param others stamps of what is undone with it (`Keyspace.undo`)
+   */
+  private undo(
+    op: Operation,
+    argv: Argv,
+    place: KeyPlace,
+    theirs: KeyState | null,
+    others: readonly number[] = [],
+  ): boolean {
     const { keys } = this.server;
     const { db, key, slot } = place;
     if (!keys.isResident(db, key, slot)) return true;
     this.stats.undone++;
+    keys.undoneAt[slot]++;
     const delta = incrementOf(argv);
     const there =
       delta !== null
         ? keys.undoIncrement(db, key, slot, delta, op.until, argv.is(0, 'INCRBYFLOAT'))
-        : keys.undo(db, key, slot, op.since, op.until, op.before?.get(`${db.index}:${key}`) ?? null, theirs);
+        : keys.undo(db, key, slot, op.since, op.until, op.before?.get(`${db.index}:${key}`) ?? null, theirs, others);
     this.cluster.replicateOwn();
     this.server.output.wake();
     return there;
@@ -643,10 +820,6 @@ export class Router implements ClusterServer {
       { id: op.number, command: argv.strings(0, 2), by: done.by.slice(0, 8) },
       'a command was run twice: this run is undone',
     );
-    const command = this.server.table.find(argv)!;
-    const db = this.server.keys.names[op.db];
-    const positions =
-      command.onlyKey > 0 ? [command.onlyKey] : (this.server.table.keyPositions(command.spec, argv) ?? []);
     // the table's operations are used again
     const run = { ...op };
     const superseded = () => {
@@ -654,8 +827,7 @@ export class Router implements ClusterServer {
       if (done.by !== this.cluster.self)
         this.cluster.voids.say(this.cluster.peers.get(done.by), tag, id, { by: this.cluster.self, reply: done.reply });
     };
-    for (const i of positions) {
-      const place = this.server.store.placeOf(db, argv.str(i));
+    for (const place of this.placesOf(op, argv)) {
       const undo = () => {
         if (!this.undo(run, argv, place, null)) superseded();
       };
@@ -691,8 +863,7 @@ export class Router implements ClusterServer {
     return this.server.output.patch(ticket, op.client, op.start, op.end);
   }
 
-  private again(op: Operation | undefined, hole: Hole | null, argv: Argv | null): void {
-    if (op === undefined || hole === null || argv === null) return;
+  private again(op: Operation, hole: Hole, argv: Argv, mustRead: boolean): void {
     this.stats.reruns++;
     if (op.reruns >= MAX_RERUNS) {
       this.server.output.fill(hole, TRY_AGAIN);
@@ -701,6 +872,7 @@ export class Router implements ClusterServer {
     const client = this.virtual(op.db, op.resp, !op.foreign);
     client.sink = this.filler(hole);
     client.noReplica = op.foreign;
+    client.mustRead = mustRead;
     client.tag = op.tag;
     client.number = op.number;
     this.run(client, argv, op.reruns + 1);
@@ -1162,6 +1334,8 @@ function blankOperation(): Operation {
     before: null,
     since: 0,
     until: 0,
+    partition: -1,
+    seen: 0,
     wrote: false,
     foreign: false,
     replaced: false,

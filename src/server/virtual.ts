@@ -78,6 +78,7 @@ export class VirtualClient extends Client {
     this.holes = 0;
     this.fresh = false;
     this.noReplica = false;
+    this.mustRead = false;
     this.waiting = false;
     this.waitingArgv = null;
     this.closed = false;

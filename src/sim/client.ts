@@ -1,5 +1,5 @@
 /**
- * A client of the simulated cluster: one host of its own, one connection, one command at a time.
+ * A client of the simulated cluster: one host of its own, one connection, one command or one pipeline at a time.
  *
  * What matters is what it may conclude. `ok`: the server has answered. `error`: the server has said that nothing was
  * done. `unknown`: the command may have had its effect, may not, and may yet have it. Whoever doubts is `unknown`.
@@ -35,7 +35,8 @@ export class SimClient {
   private readonly transport: SimTransport;
   private connection: Connection | null = null;
   private target = '';
-  private waiting: Waiting | null = null;
+  /** Whose replies are to come, in this order. */
+  private waiting: Waiting[] = [];
 
   constructor(network: SimNetwork, time: VirtualTime, name: string, seed: number) {
     this.name = name;
@@ -45,6 +46,11 @@ export class SimClient {
 
   /** Sends one command to `host:port`, over the connection that is there or a new one. Never rejects. */
   async call(address: string, args: readonly string[], timeoutMs: number): Promise<Outcome> {
+    return (await this.pipeline(address, [args], timeoutMs))[0];
+  }
+
+  /** The same for several commands, which are sent at once. */
+  async pipeline(address: string, commands: readonly (readonly string[])[], timeoutMs: number): Promise<Outcome[]> {
     const started = this.time.monotonic();
     if (this.connection === null || this.target !== address) {
       this.drop();
@@ -53,42 +59,42 @@ export class SimClient {
       try {
         this.adopt(await this.transport.connect(options), address);
       } catch (error) {
-        return { kind: 'error', message: `not sent: ${(error as Error).message}` };
+        return commands.map(() => ({ kind: 'error', message: `not sent: ${(error as Error).message}` }));
       }
     }
     const left = timeoutMs - (this.time.monotonic() - started);
-    return new Promise<Outcome>((resolve) => {
-      const timer = this.time.after(Math.max(1, left), () => {
-        settle({ kind: 'unknown', message: 'no reply in time' });
-        // what comes now would be taken for the next command's reply
-        this.drop();
-      });
-      const settle = (outcome: Outcome) => {
-        this.waiting = null;
-        timer.cancel();
-        resolve(outcome);
-      };
-      this.waiting = { settle };
-      const bytes = Buffer.from(`*${args.length}\r\n${args.map((a) => `$${a.length}\r\n${a}\r\n`).join('')}`, 'latin1');
-      this.connection!.write(bytes, 0, bytes.length);
+    const timer = this.time.after(Math.max(1, left), () => {
+      this.settleAll({ kind: 'unknown', message: 'no reply in time' });
+      // what comes now would be taken for the next command's reply
+      this.drop();
     });
+    const outcomes = commands.map(() => new Promise<Outcome>((settle) => this.waiting.push({ settle })));
+    const text = commands.map((args) => `*${args.length}\r\n${args.map((a) => `$${a.length}\r\n${a}\r\n`).join('')}`);
+    const bytes = Buffer.from(text.join(''), 'latin1');
+    this.connection!.write(bytes, 0, bytes.length);
+    return Promise.all(outcomes).finally(() => timer.cancel());
+  }
+
+  /** Those who wait get no replies of their own any more. */
+  private settleAll(outcome: Outcome): void {
+    for (const { settle } of this.waiting.splice(0)) settle(outcome);
   }
 
   private adopt(connection: Connection, address: string): void {
     this.connection = connection;
     this.target = address;
     const parser = new RedisParser({
-      returnReply: (reply: Reply) => this.waiting?.settle({ kind: 'ok', reply }),
+      returnReply: (reply: Reply) => this.waiting.shift()?.settle({ kind: 'ok', reply }),
       returnError: ({ message }: Error) =>
-        this.waiting?.settle({ kind: CERTAIN.test(message) ? 'error' : 'unknown', message }),
+        this.waiting.shift()?.settle({ kind: CERTAIN.test(message) ? 'error' : 'unknown', message }),
       returnFatalError: (error: Error) => {
-        this.waiting?.settle({ kind: 'unknown', message: `not RESP: ${error.message}` });
+        this.settleAll({ kind: 'unknown', message: `not RESP: ${error.message}` });
         this.drop();
       },
     });
     const lost = () => {
       if (this.connection === connection) this.connection = null;
-      this.waiting?.settle({ kind: 'unknown', message: 'connection lost' });
+      this.settleAll({ kind: 'unknown', message: 'connection lost' });
     };
     connection.handler = {
       onData: (buf, start, end) => parser.execute(Buffer.from(buf.subarray(start, end))),

@@ -199,6 +199,18 @@ test('a paused node gets nothing until it goes on, then everything in order', as
   assert.equal(log.map((l) => l.at(-1)).join(''), '123');
 });
 
+test('what a node had not got out when it was stopped goes out when it goes on', async () => {
+  const { time, net, log, connect } = setup(['a', 'b']);
+  const s = await connect('a', 'b');
+  s.send(text('1'));
+  net.pause('a');
+  await time.advance(30_000);
+  assert.ok(s.isOpen && log.length === 0);
+  net.resume('a');
+  await time.advance(0);
+  assert.equal(log.map((l) => l.at(-1)).join(''), '1');
+});
+
 test('a node that dies breaks its sessions, and its successor gets none of what was for it', async () => {
   const { time, net, log, connect, start } = setup(['a', 'b']);
   const s = await connect('a', 'b');

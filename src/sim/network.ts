@@ -172,7 +172,8 @@ export class SimNetwork {
   remove(name: string): void {
     const node = this.nodes.get(name);
     if (node === undefined) return;
-    node.up = false;
+    if (node.paused) for (const to of this.nodes.keys()) this.link(name, to).waiting = [];
+    node.up = node.paused = false;
     node.waiting = [];
     for (const end of [...this.ends]) if (end.local === name) this.closeEnd(end);
   }
@@ -194,7 +195,10 @@ export class SimNetwork {
     }
   }
 
-  /** The process stands still: nothing is handed to it until `resume`, and nobody can tell it from a slow one. */
+  /**
+   * The process stands still: nothing is handed to it until `resume`, and nobody can tell it from a slow one. What it has
+   * sent and nobody has got yet waits too, as if it had been stopped a moment before the socket took it.
+   */
   pause(name: string): void {
     this.node(name).paused = true;
   }
@@ -206,6 +210,7 @@ export class SimNetwork {
     node.waiting = [];
     // one at a time, each with what its promises lead to, as the process would read its sockets
     for (const deliver of waiting) this.time.after(0, () => this.handTo(node, deliver));
+    for (const to of this.nodes.keys()) if (!this.link(name, to).clogged) this.unclog(name, to);
   }
 
   private node(name: string): SimNode {
@@ -276,6 +281,7 @@ export class SimNetwork {
   unclog(from: string, to: string): void {
     const link = this.link(from, to);
     link.clogged = false;
+    if (this.nodes.get(from)?.paused) return;
     const waiting = link.waiting;
     link.waiting = [];
     for (const parcel of waiting) this.hand(to, parcel.deliver);
@@ -475,7 +481,7 @@ export class SimNetwork {
     const wasCut = link.cut;
     this.time.after(delay, () => {
       if (wasCut || link.cuts !== cuts) parcel.lost();
-      else if (!link.clogged) this.hand(to, parcel.deliver);
+      else if (!link.clogged && !this.nodes.get(from)?.paused) this.hand(to, parcel.deliver);
       else if (link.waiting.length >= MAX_CLOGGED) parcel.lost();
       else link.waiting.push(parcel);
     });

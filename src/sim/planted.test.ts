@@ -10,6 +10,7 @@ import { KeyState } from '../types/state.ts';
 import type { Verdict } from './checkers/verdict.ts';
 import type { ClusterOptions, Machine } from './cluster.ts';
 import { SLOW_DISK } from './disk.ts';
+import type { Op } from './history.ts';
 import { type RunOptions, runSeed } from './run.ts';
 import { Scene } from './scene.ts';
 
@@ -21,6 +22,7 @@ const CROWD = {
   coldKeys: 6,
   classes: { r: 30, c: 30, x: 30, d: 10 },
   direct: 0,
+  bursts: 0.5,
 };
 
 async function planted<T>(name: Break, work: () => Promise<T>): Promise<T> {
@@ -109,6 +111,60 @@ test('a reply that goes out despite news', () =>
     faults: ['slow', 'pause'],
     workload: CROWD,
   }));
+
+/** A coordinator is stopped with an increment that has not gone out, and the others know that it is away. */
+async function stopped(s: Scene, key: string, [first, second, third]: Machine[]): Promise<{ reply: Promise<Op> }> {
+  await s.ask(first, 'incr', ['INCR', key]);
+  await s.sleep(1000);
+  const copy = (await s.cluster.object(first, key))!;
+  const before = copy.contextHash();
+  const reply = s.ask(first, 'incr', ['INCR', key]);
+  await s.until('it has run', () => copy.contextHash() !== before);
+  s.cluster.pause(first);
+  await s.until('the first is missed', () => !s.trusts(second, first) && !s.trusts(third, first));
+  return { reply };
+}
+
+/** Another takes over and counts on; it is about to do so once more when the first one's increment arrives. */
+test('a replica takes a write that rests on less than it has seen', () =>
+  finds(
+    'takesStale',
+    ['order when calm'],
+    scene({ nodes: 3, partitions: 1 }, 'c0', async (s, [first, second, third]) => {
+      s.orderly = true;
+      const { network } = s.cluster;
+      const { reply } = await stopped(s, 'c0', [first, second, third]);
+      await s.ask(second, 'incr', ['INCR', 'c0']);
+      s.parts(second).repair.loseTenure();
+      network.clog(third.host, second.host);
+      const next = s.ask(second, 'incr', ['INCR', 'c0']);
+      await s.sleep(5);
+      const { stats } = s.parts(second).receiver;
+      const { unclean } = stats;
+      s.cluster.resume(first);
+      await s.until('the second has got it', () => stats.unclean > unclean);
+      network.clog(first.host, second.host);
+      network.clog(first.host, third.host);
+      network.unclog(third.host, second.host);
+      await next;
+      network.unclog(first.host, second.host);
+      network.unclog(first.host, third.host);
+      await reply;
+    }),
+  ));
+
+test('acknowledgements that wait at the door after a stall are taken for missing', () =>
+  finds(
+    'givesUpAfterStall',
+    ['order when calm'],
+    scene({ nodes: 3, partitions: 1 }, 'c0', async (s, [first, second, third]) => {
+      s.orderly = true;
+      const { reply } = await stopped(s, 'c0', [first, second, third]);
+      await s.ask(second, 'incr', ['INCR', 'c0']);
+      s.cluster.resume(first);
+      await reply;
+    }),
+  ));
 
 // ---------------------------------------------------------------------- reaping
 

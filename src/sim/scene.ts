@@ -6,6 +6,7 @@ import type { Cluster } from '../cluster/cluster.ts';
 import type { KeyPlace } from '../store/keyspace.ts';
 import { checkConvergence, checkSameContextSameState } from './checkers/convergence.ts';
 import { checkIncrements, checkNothingLost } from './checkers/lost.ts';
+import { checkOrder } from './checkers/order.ts';
 import { checkSiblings } from './checkers/siblings.ts';
 import { checkNothingUndead } from './checkers/undead.ts';
 import { type Verdict, verdict } from './checkers/verdict.ts';
@@ -23,6 +24,8 @@ export class Scene {
   readonly history: Op[] = [];
   /** Keys of which the scene has spoilt a copy: until it is repaired, that copy is no state that its context tells. */
   readonly damaged = new Set<string>();
+  /** No links are cut in this scene, and no more than one node at a time is away: then order is promised. */
+  orderly = false;
   private readonly same = verdict('same context, same state');
 
   constructor(options: ClusterOptions) {
@@ -146,6 +149,7 @@ export class Scene {
       // each scene sees to it that a write knows of those before it
       const dated = [...of('r'), ...of('e')];
       verdicts.push(checkNothingUndead(dated, final, 0, { atMs: this.time.monotonic(), clockErrorMs: 1000 }));
+      if (this.orderly) verdicts.push(checkOrder(this.history, [{ fromMs: 0, toMs: this.time.monotonic() }]));
       for (const m of cluster.machines) if (m.server !== null) await cluster.stop(m);
     };
     await this.time.until(work(), LIMIT_MS);

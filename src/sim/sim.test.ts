@@ -79,7 +79,14 @@ for (const { faults, seeds, nodes, direct } of CLUSTERS) {
   });
 }
 
-/** Seeds that fail, each with what is known of it. They move up when they hold. */
+test('a crowd at few keys, with pipelines, while nodes are slow or stand still', async () => {
+  const workload = { clients: 10, thinkMs: 8, hotShare: 0.9, coldKeys: 6, direct: 0, bursts: 0.5 };
+  for (const seed of [1, 2, 3]) {
+    const result = await runSeed({ seed, nodes: 3, seconds: 6, faults: ['slow', 'pause'], workload });
+    assert.ok(result.passed, explain(result));
+  }
+});
+
 /** Seeds that failed once, with what was wrong then: they stay. */
 const FAILED_ONCE: { faults: Fault[]; seed: number; nodes: number; direct?: number; why: string }[] = [
   { faults: ['pause'], seed: 3, nodes: 3, why: 'a forwarded command that is tried elsewhere runs twice' },

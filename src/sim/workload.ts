@@ -5,7 +5,7 @@
  * sharply: `r` registers (SET, GET, SET NX, DEL, GETDEL, MSET), `c` counters (INCR alone), `x` both at once, `d`
  * versions (DGET, DSET, DDEL), `a` appends, `e` values with short deadlines. A few keys of each class are hot.
  */
-import type { SimClient } from './client.ts';
+import type { Outcome, SimClient } from './client.ts';
 import { mix, type SimCluster } from './cluster.ts';
 import type { Op, OpName } from './history.ts';
 import { SeededRandom } from './random.ts';
@@ -27,6 +27,8 @@ export interface WorkloadOptions {
   writeTokens: number;
   /** Share of operations that go straight to the key's first home, as those of a cluster client do. */
   direct: number;
+  /** Share of increments that come as several at once, in a pipeline. */
+  bursts: number;
 }
 
 export const USUAL: WorkloadOptions = {
@@ -39,7 +41,11 @@ export const USUAL: WorkloadOptions = {
   classes: { r: 40, c: 15, x: 10, d: 20, a: 5, e: 10 },
   writeTokens: 0,
   direct: 0.2,
+  bursts: 0,
 };
+
+/** Increments that are sent at once. */
+const BURST = 4;
 
 /** Share of a client's operations that go to the node which it asked last. */
 const STAY_SHARE = 0.8;
@@ -124,7 +130,11 @@ export class Workload {
       return this.run(c, 'ddel', key, ['DDEL', key, ...args], { seenOp: seen.id });
     }
     if (readOnly || dice < 0.4) return this.run(c, 'get', key, ['GET', key]);
-    if (kind === 'c') return this.run(c, 'incr', key, ['INCR', key]);
+    if (kind === 'c') {
+      const { bursts } = this.options;
+      if (bursts > 0 && c.random.next() < bursts) return this.burst(c, key);
+      return this.run(c, 'incr', key, ['INCR', key]);
+    }
     if (kind === 'a') {
       const text = `<${id}>`;
       return this.run(c, 'append', key, ['APPEND', key, text], { value: text });
@@ -161,6 +171,15 @@ export class Workload {
     await this.record(c, ops, ['MSET', ...ops.flatMap((o) => [o.key, o.value!])]);
   }
 
+  private async burst(c: Client, key: string): Promise<void> {
+    const ops = Array.from({ length: BURST }, () => this.begin(c, 'incr', key, {}));
+    const machine = this.cluster.machines[c.node];
+    this.cluster.trace.note(`c${c.index} > ${machine.name} ${BURST} times INCR ${key}`);
+    const commands = ops.map(() => ['INCR', key]);
+    const outcomes = await c.sim.pipeline(machine.address, commands, this.options.timeoutMs);
+    for (const [i, op] of ops.entries()) this.note(c, [op], ['INCR', key], outcomes[i]);
+  }
+
   private begin(c: Client, name: OpName, key: string, fields: Fields): Op {
     const op: Op = {
       id: this.nextId++,
@@ -187,7 +206,13 @@ export class Workload {
     const { cluster } = this;
     const machine = cluster.machines[c.node];
     cluster.trace.note(`c${c.index} > ${machine.name} ${args.join(' ')}`);
-    const outcome = await c.sim.call(machine.address, args, this.options.timeoutMs);
+    this.note(c, ops, args, await c.sim.call(machine.address, args, this.options.timeoutMs));
+  }
+
+  /** Writes down what came of a command. */
+  private note(c: Client, ops: Op[], args: readonly string[], outcome: Outcome): void {
+    const { cluster } = this;
+    const machine = cluster.machines[c.node];
     cluster.trace.note(`c${c.index} < ${machine.name} ${JSON.stringify(outcome)}`);
     if (outcome.kind === 'unknown' && /internal error/.test(outcome.message))
       cluster.problems.push(`${machine.name}: ${args[0]}: ${outcome.message}`);

@@ -130,9 +130,16 @@ export class Keyspace {
    * In a cluster: slot of each record made here since `cluster/replicator` last looked, and the hash of the context
    * that it was made on; -1 where the record itself says it (the compact kinds). Null while alone.
    */
-  made: { slots: number[]; befores: number[] } | null = null;
+  made: { slots: number[]; befores: number[]; contexts: (Context | undefined)[] } | null = null;
+  /** The reply of the command at hand rests on the state: the contexts that its records are made on are kept too. */
+  firm = false;
   /** In a cluster: objects whose Merkle terms are to be worked out again. Null while alone. */
   stale: StoredKey[] | null = null;
+  /** Counts what other nodes' events have changed here; when a key of each slot was last one of these. */
+  news = 0;
+  readonly newsAt = new Float64Array(SLOTS);
+  /** How often something has been undone in each slot. */
+  readonly undoneAt = new Float64Array(SLOTS);
   /** The interval of the last event that was made in the general way. */
   readonly last = { from: 0, to: 0 };
   /** Called after a change that no command has made. */
@@ -454,6 +461,13 @@ export class Keyspace {
     this.made!.befores.push(before);
   }
 
+  /** The same where the record does not say what it is made on. */
+  private noteAfter(slot: number, before: number, seen: Context | StoredKey): void {
+    const made = this.made!;
+    if (this.firm) made.contexts[made.slots.length] = seen instanceof Context ? seen.clone() : seen.context();
+    this.note(slot, before);
+  }
+
   /** Makes an event, applies it, records it. */
   private commit(
     db: Database,
@@ -462,7 +476,7 @@ export class Keyspace {
     to = this.clock.next(),
   ): void {
     const s = this.expand(o);
-    if (this.made !== null) this.note(o.slot, s.context.hash());
+    if (this.made !== null) this.noteAfter(o.slot, s.context.hash(), s.context);
     const event: KeyEvent = {
       actor: this.actor,
       from: this.chainFrom(s.context.max(this.actor), to),
@@ -511,13 +525,15 @@ export class Keyspace {
     value: string,
   ): boolean {
     if (to <= db.floor) return true;
-    const o = this.ensure(db, key, slotOf(key));
+    const slot = slotOf(key);
+    const o = this.ensure(db, key, slot);
     if (o.state !== null || o.rest !== null || o.flags & COUNTER) return false;
     if (o.to === 0) {
       o.actor = actor;
       o.from = start;
     } else if (o.actor !== actor || o.from !== start || o.to !== from) return false;
     this.clock.observe(to);
+    this.newsAt[slot] = ++this.news;
     o.to = to;
     o.type = STRING;
     o.value = value;
@@ -537,7 +553,8 @@ export class Keyspace {
     sum: number,
   ): boolean {
     if (to <= db.floor) return true;
-    const o = this.ensure(db, key, slotOf(key));
+    const slot = slotOf(key);
+    const o = this.ensure(db, key, slot);
     if (o.state !== null || o.rest !== null) return false;
     if (o.to === 0) {
       if (from >= runStart) return false;
@@ -545,6 +562,7 @@ export class Keyspace {
       o.from = runStart - 1;
     } else if ((o.flags & COUNTER) === 0 || o.actor !== actor || o.from !== runStart - 1 || o.to !== from) return false;
     this.clock.observe(to);
+    this.newsAt[slot] = ++this.news;
     o.flags = (o.flags & ~(RAW | TEXT)) | COUNTER;
     o.to = to;
     o.type = STRING;
@@ -558,13 +576,15 @@ export class Keyspace {
   replay(db: Database, key: string, event: KeyEvent): void {
     if (event.to <= db.floor) return;
     this.clock.observe(event.to);
-    const o = this.ensure(db, key, slotOf(key));
+    const slot = slotOf(key);
+    const o = this.ensure(db, key, slot);
     if (event.actor === o.actor && o.state === null && o.rest === null && event.to <= o.to && event.to > o.from) return;
     const s = this.expand(o);
     if (s.context.has(event.actor, event.to)) {
       this.refresh(o);
       return;
     }
+    this.newsAt[slot] = ++this.news;
     s.apply(event);
     if (event.covers !== null) this.settleSole(o);
     this.refresh(o);
@@ -600,6 +620,7 @@ export class Keyspace {
     s.join(state);
     if (breaks.joinsByTimestamp) keepLatest(s);
     const news = s.context.hash() !== before || (breaks.joinsLosses && s.checksum() !== sum);
+    if (news) this.newsAt[slot] = ++this.news;
     if (news || (s.gone?.size ?? 0) !== gone) {
       if (record) recordState(this.journal.w, db.index, key, state);
       this.refresh(o);
@@ -611,6 +632,7 @@ export class Keyspace {
   /** Takes another replica's copy in place of a damaged one: same context, other entries. Never a join. */
   replaceState(db: Database, key: string, slot: number, state: KeyState): void {
     const o = this.ensure(db, key, slot);
+    this.newsAt[slot] = ++this.news;
     o.state = state.clone();
     o.rest = null;
     o.flags &= ~COUNTER;
@@ -643,6 +665,7 @@ export class Keyspace {
    * Undoes what this node wrote to a key from `since` to `until`, by an event: what it added goes, and what it removed
    * comes back, as far as `theirs` had not lost it too. What was written later stays. Without `theirs` another node has
    * run the same command: what that took away it took away as well, and nothing comes back.
+   * @param others stamps, from and to in turn, of what else is being undone: it does not come back either
    * Returns whether anything that it had added was still there.
    */
   undo(
@@ -653,6 +676,7 @@ export class Keyspace {
     until: number,
     before: KeyState | null,
     theirs: KeyState | null,
+    others: readonly number[] = [],
   ): boolean {
     const o = this.ensure(db, key, slot);
     const s = o.toState();
@@ -666,6 +690,8 @@ export class Keyspace {
       for (const e of before?.entries() ?? []) {
         if (theirs === null || s.find(e.field, e.actor, e.hlc) !== null) continue;
         if (theirs.context.has(e.actor, e.hlc) && theirs.find(e.field, e.actor, e.hlc) === null) continue;
+        // an increment comes back with its run, and is taken from that
+        if (e.actor === this.actor && e.field.charAt(0) !== INCREMENT && isWithin(e.hlc, others)) continue;
         adds.push({ field: e.field, data: e.data, num: e.num, aux: e.aux });
       }
     }
@@ -727,7 +753,10 @@ export class Keyspace {
           o.from = from;
         }
         o.flags &= ~COUNTER;
-        if (this.made !== null) this.note(slot, o.rest === null ? -1 : o.contextHash());
+        if (this.made !== null) {
+          if (o.rest === null) this.note(slot, -1);
+          else this.noteAfter(slot, o.contextHash(), o);
+        }
         if (o.rest === null)
           recordOverwrite(this.journal.w, db.index, key, me, to, from, fresh ? from : o.from, deadline, value);
         else {
@@ -777,7 +806,7 @@ export class Keyspace {
       (this.sole || ((o.flags & COUNTER) === 0 && o.to > this.chainStart))
     ) {
       const to = this.clock.next();
-      if (this.made !== null) this.note(o.slot, o.contextHash());
+      if (this.made !== null) this.noteAfter(o.slot, o.contextHash(), o);
       recordEvent(this.journal.w, db.index, o.key, {
         actor: me,
         from: o.to,
@@ -947,7 +976,7 @@ export class Keyspace {
       adds.push({ field, data, num: 0, aux: '' });
     }
     const to2 = this.clock.next();
-    if (this.made !== null) this.note(o.slot, s.context.hash());
+    if (this.made !== null) this.noteAfter(o.slot, s.context.hash(), s.context);
     const event: KeyEvent = {
       actor: this.actor,
       from: this.chainFrom(s.context.max(this.actor), to2),
@@ -1101,6 +1130,12 @@ export class Keyspace {
 }
 
 /** For `breaks.joinsByTimestamp`: all siblings but the latest go, as if they had been seen and replaced. */
+/** Is it in one of these intervals, given by their ends in turn? */
+function isWithin(hlc: number, intervals: readonly number[]): boolean {
+  for (let i = 0; i < intervals.length; i += 2) if (hlc >= intervals[i] && hlc <= intervals[i + 1]) return true;
+  return false;
+}
+
 function keepLatest(s: KeyState): void {
   let latest = s.get(REGISTER);
   for (let e = latest; e !== null; e = e.next) if (e.hlc > latest!.hlc) latest = e;

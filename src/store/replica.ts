@@ -5,8 +5,10 @@
  * what that was; for the others the sender adds the hash of its context. When it wasn't clean, what was here before is
  * given back: the coordinator sees from it whether this replica was merely behind, or has news for it.
  */
+import { breaks } from '../base/breaks.ts';
 import { ByteReader, TruncatedError } from '../base/bytes.ts';
 import { intervalHash } from '../causality/actors.ts';
+import { Context } from '../causality/context.ts';
 import { slotOf } from '../ring/slots.ts';
 import { type KeyEvent, KeyState } from '../types/state.ts';
 import type { Database, Keyspace } from './keyspace.ts';
@@ -27,14 +29,26 @@ export function keyOfRecord(keys: Keyspace, buf: Buffer, start: number): RecordK
   return { db, key, slot: slotOf(key) };
 }
 
-/** What was here before a write that was not clean; null for a clean one. */
-export type Unclean = { key: RecordKey; before: KeyState } | null;
+/** What was here before a write that was not clean, null when the write was refused; and null for a clean one. */
+export type Unclean = { key: RecordKey; before: KeyState | null } | null;
+
+/** What a write was made on, when its record does not say it itself: a context, or merely its hash. */
+export type Basis = Context | number;
+export const SAID_BY_RECORD = -1;
 
 /**
  * Applies one record and journals it. The key must be resident.
- * @param before hash of the context that the write was made on; negative when the record says it itself
+ * @param firm it is not applied when something has been seen here that it was not made on: the coordinator's reply would
+ *   rest on less than there is, and nobody must see a write that will have to be undone
  */
-export function applyRecord(keys: Keyspace, buf: Buffer, start: number, end: number, before: number): Unclean {
+export function applyRecord(
+  keys: Keyspace,
+  buf: Buffer,
+  start: number,
+  end: number,
+  before: Basis,
+  firm: boolean,
+): Unclean {
   const record = readRecord(new ByteReader(buf, start, end));
   if (record === null || !('key' in record) || record.kind === 'state' || record.kind === 'forget')
     throw new TruncatedError();
@@ -46,24 +60,38 @@ export function applyRecord(keys: Keyspace, buf: Buffer, start: number, end: num
   if (record.kind === 'overwrite') {
     const { actor, to, from, start: begun, deadline, value } = record;
     if (!keys.replayOverwrite(db, key, actor, to, from, begun, deadline, value))
-      unclean = replay(keys, db, key, overwriteEvent(record), begun < from ? intervalHash(actor, begun, from) : 0);
+      unclean = replay(keys, db, key, overwriteEvent(record), sole(firm, actor, begun, from), firm);
   } else if (record.kind === 'step') {
     const { actor, to, from, runStart, sum } = record;
     if (!keys.replayStep(db, key, actor, to, from, runStart, sum))
-      unclean = replay(keys, db, key, stepEvent(record), from < runStart ? 0 : intervalHash(actor, runStart - 1, from));
-  } else unclean = replay(keys, db, key, record.event, before);
-  w.copy(buf, start, end);
+      unclean = replay(keys, db, key, stepEvent(record), sole(firm, actor, runStart - 1, from), firm);
+  } else unclean = replay(keys, db, key, record.event, before, firm);
+  if (unclean?.before !== null) w.copy(buf, start, end);
   return unclean;
 }
 
-/** The general way. @param expected hash of the context that the event was made on */
-function replay(keys: Keyspace, db: Database, key: string, event: KeyEvent, expected: number): Unclean {
+/** What a compact record was made on: one interval, or nothing. */
+function sole(firm: boolean, actor: number, from: number, to: number): Basis {
+  if (firm) return from < to ? Context.of(actor, from, to) : NOTHING_SEEN;
+  return from < to ? intervalHash(actor, from, to) : 0;
+}
+
+const NOTHING_SEEN = new Context();
+
+/** The general way. */
+function replay(keys: Keyspace, db: Database, key: string, event: KeyEvent, basis: Basis, firm: boolean): Unclean {
   const slot = slotOf(key);
   const o = keys.object(db, key, slot);
   let unclean: Unclean = null;
+  const expected = typeof basis === 'number' ? basis : basis.hash();
   if ((o?.contextHash() ?? 0) !== expected) {
-    const before = keys.snapshot(o) ?? new KeyState();
-    if (!before.context.has(event.actor, event.to)) unclean = { key: { db, key, slot }, before };
+    // the event itself may have come before, by another way; there may have been more besides
+    const place = { db, key, slot };
+    if (firm && o !== null && typeof basis !== 'number' && !breaks.takesStale) {
+      const seen = o.context();
+      if (!seen.has(event.actor, event.to) && !basis.covers(seen)) return { key: place, before: null };
+    }
+    unclean = { key: place, before: keys.snapshot(o) ?? new KeyState() };
   }
   keys.replay(db, key, event);
   return unclean;
