@@ -125,6 +125,8 @@ export interface Link {
 export interface BusStats {
   framesIn: number;
   framesOut: number;
+  /** Writes to connections: what was queued went out together. */
+  writes: number;
   bytesIn: number;
   bytesOut: number;
   /** Links made since the start. */
@@ -335,6 +337,7 @@ class Wire implements Link, ConnectionHandler, FrameSink {
     const n = this.used;
     if (n === 0) return;
     this.used = 0;
+    this.bus.stats.writes++;
     this.bus.stats.bytesOut += n;
     const buf = this.out;
     if (this.waiting > 0 && n < LINK_COPY_BYTES) this.connection.write(Buffer.from(buf.subarray(0, n)), 0, n);
@@ -409,6 +412,7 @@ export class Bus {
   readonly stats: BusStats = {
     framesIn: 0,
     framesOut: 0,
+    writes: 0,
     bytesIn: 0,
     bytesOut: 0,
     links: 0,

@@ -79,7 +79,7 @@ export interface Route {
 }
 
 /** What the server does for other nodes. */
-export interface ClusterServer extends Omit<ReplicatorEvents, 'missed' | 'behind'> {
+export interface ClusterServer extends Omit<ReplicatorEvents, 'missed' | 'behind' | 'spare' | 'late'> {
   forward(peer: Peer, buf: Buffer, start: number, end: number): void;
   /** @param others the reply begins with the id of the node that has run the command */
   forwarded(peer: Peer, buf: Buffer, start: number, end: number, others: boolean): void;
@@ -200,6 +200,11 @@ export class Cluster {
       undecided: (t, op) => this.server.undecided(t, op),
       groupsOf: (t, op) => this.server.groupsOf(t, op),
       refused: (t, refusal) => this.server.refused(t, refusal),
+      late: () => this.server.wake(),
+      spare: (peer, db, key) => {
+        const { read } = this.route(this.store.keys.partitionOf(this.place(db, key).slot));
+        return [...read.targets, ...read.spares].find((x) => x !== peer && x.isWell) ?? null;
+      },
       behind: (peer, db, key) => this.states.send(peer, this.place(db, key)),
       missed: (owner, buf, start, request) => {
         this.hints.add(owner, keyOfRecord(store.keys, buf, start));
@@ -426,23 +431,32 @@ export class Cluster {
       const own = target.includes(self) ? 1 : 0;
       quotas.push({ peers: fresh, need: Math.max(0, Math.min(w, target.length) - own) });
     }
-    return this.intern({ targets, hintFor, quotas, self: copies, min: Math.min(min, homes.length), absent, ticket: 0 });
+    return this.intern({
+      targets,
+      spares: [],
+      hintFor,
+      quotas,
+      self: copies,
+      min: Math.min(min, homes.length),
+      absent,
+      ticket: 0,
+    });
   }
 
   private readGroup(p: number, r: number, min: number): Group {
     const { ring, peers, self } = this;
     const homes = ring.homes(p);
-    const targets: Peer[] = [];
-    for (const id of homes) {
-      const peer = id === self ? null : peers.get(id);
-      if (peer?.isWell) targets.push(peer);
-    }
+    const well: Peer[] = [];
+    // each node asks those that follow it, so that all have as much to do
+    for (const id of homes.filter((x) => x > self).sort()) if (peers.get(id).isWell) well.push(peers.get(id));
+    for (const id of homes.filter((x) => x < self).sort()) if (peers.get(id).isWell) well.push(peers.get(id));
     const copies = homes.includes(self) ? 1 : 0;
     const need = Math.max(0, Math.min(r, homes.length) - copies);
     return this.intern({
-      targets: need === 0 ? [] : targets,
-      hintFor: targets.map(() => null),
-      quotas: [{ peers: targets, need }],
+      targets: well.slice(0, need),
+      spares: well.slice(need),
+      hintFor: well.slice(0, need).map(() => null),
+      quotas: [{ peers: well.slice(0, need), need }],
       self: 1,
       min: Math.min(min, homes.length),
       absent: [],
@@ -459,6 +473,7 @@ export class Cluster {
     const ids = (list: readonly Peer[]) => list.map((x) => x.id).join();
     const name = [
       ids(g.targets),
+      ids(g.spares),
       g.hintFor.join(),
       g.quotas.map((q) => `${ids(q.peers)}/${q.need}`).join(';'),
       g.self,
@@ -588,6 +603,7 @@ export class Cluster {
   private peerChanged(peer: Peer, was: boolean): void {
     if (peer.isGone) this.server.lost(peer);
     if (was === peer.isWell) return;
+    if (!peer.isWell) this.replicator.hedgeAll(peer);
     this.repair.peerChanged(peer);
     if (peer.isWell) this.nextHints = 0;
     else this.server.lost(peer);

@@ -22,6 +22,8 @@ export interface Sent {
   at: number;
   /** The same on the listening clock (`Peers.listened`). */
   listened: number;
+  /** Another has been asked for what is compared in it. */
+  hedged: boolean;
 }
 
 export class Peer {

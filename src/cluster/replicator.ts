@@ -65,6 +65,8 @@ export interface Quota {
 export interface Group {
   /** Who is sent it, and for which absent owner (null: in its own right). */
   readonly targets: readonly Peer[];
+  /** Of a read: who is asked when those do not answer soon. */
+  readonly spares: readonly Peer[];
   readonly hintFor: readonly (string | null)[];
   readonly quotas: readonly Quota[];
   /** Copies that this node itself counts for. */
@@ -91,6 +93,8 @@ export class Ticket {
   expired: Group | null = null;
   /** An owner has missed something of it that came of a forwarded command. */
   kept = false;
+  /** Who has been asked instead of somebody who was late, to compare what that one was to. */
+  hedges: Peer[] | null = null;
   /** Replicas that have not applied a firm write, until it is decided what becomes of it. */
   refusals: Refusal[] | null = null;
   /** What the owner of the replies knows of the operations. */
@@ -127,6 +131,10 @@ export interface ReplicatorEvents {
   groupsOf(ticket: Ticket, op: number): readonly Group[] | null;
   /** Too many have refused a firm write: it is to be undone. Nothing may be run before this returns. */
   refused(ticket: Ticket, refusal: Refusal): void;
+  /** Something is queued outside of a tick's end. */
+  late(): void;
+  /** Who else may be asked to compare a key that this peer was asked for. */
+  spare(peer: Peer, db: number, key: string): Peer | null;
   /** A replica lacks a write that stands. */
   behind(peer: Peer, db: number, key: string): void;
   /** These writes did not reach this owner: [start, end) of a record in buf. */
@@ -157,7 +165,7 @@ export class Replicator {
   private readonly clock: Clock;
   private readonly events: ReplicatorEvents;
   private touched: Peer[] = [];
-  stats = { frames: 0, writes: 0, compares: 0, unclean: 0, degraded: 0, failed: 0 };
+  stats = { frames: 0, writes: 0, compares: 0, unclean: 0, degraded: 0, failed: 0, hedged: 0 };
 
   constructor(peers: Peers, clock: Clock, events: ReplicatorEvents) {
     this.peers = peers;
@@ -302,6 +310,8 @@ export class Replicator {
     const t = this.current;
     if (t === null) return this.queue.length > 0 ? this.queue[this.queue.length - 1] : null;
     this.current = null;
+    t.sealed = true;
+    this.queue.push(t);
     const now = this.clock.monotonic();
     const listened = this.peers.listened(now);
     for (const peer of this.touched) {
@@ -311,13 +321,11 @@ export class Replicator {
       t.peers.push(peer);
       t.seqs.push(seq);
       this.stats.frames++;
-      peer.unacked.push({ seq, w, at: now, listened });
+      peer.unacked.push({ seq, w, at: now, listened, hedged: false });
       peer.unackedBytes += w.pos;
       if (peer.link === null || !peer.link.send(REPLICATE, w.buf, 0, w.pos)) this.giveUp(peer, seq);
     }
     this.touched.length = 0;
-    t.sealed = true;
-    this.queue.push(t);
     // nobody to ask: done at once, unless others are before it. What has failed waits until its replies are held, for
     // they are not to go out (`check` is called when they are)
     for (let g = 0; g < t.groups.length; g++) if (this.copies(t, t.groups[g]) !== CONTENT) return t;
@@ -385,9 +393,10 @@ export class Replicator {
     const { unacked } = peer;
     let drop = 0;
     while (drop < unacked.length && unacked[drop].seq <= seq) {
-      const { w } = unacked[drop++];
-      this.hintFrame(peer, w);
-      this.recycle(peer, w);
+      const sent = unacked[drop++];
+      this.hedge(peer, sent);
+      this.hintFrame(peer, sent.w);
+      this.recycle(peer, sent.w);
     }
     unacked.splice(0, drop);
     if (seq > peer.failedUpTo) peer.failedUpTo = seq;
@@ -412,6 +421,10 @@ export class Replicator {
     const sentAt = (s: Sent) => (breaks.givesUpAfterStall ? s.at : s.listened);
     for (const peer of this.peers.byId.values()) {
       const oldest = peer.unacked[0];
+      if (oldest !== undefined) {
+        const hedgeMs = this.peers.detector.hedgeMs(peer.id);
+        for (const s of peer.unacked) if (now - s.at > hedgeMs) this.hedge(peer, s);
+      }
       if (oldest === undefined || listened - sentAt(oldest) <= this.peers.timeoutMs(peer)) continue;
       this.peers.timedOut(peer, now, oldest.at);
       // it may still take them; but the keys are hinted, for it may not
@@ -448,6 +461,68 @@ export class Replicator {
     for (let i = this.queue.length - 1; i >= 0; i--) yield this.queue[i];
     for (let i = this.recent.length - 1; i >= 0; i--) yield this.recent[i];
     for (let i = this.kept.length - 1; i >= 0; i--) yield this.kept[i];
+  }
+
+  /** Nobody waits for this peer any longer. */
+  hedgeAll(peer: Peer): void {
+    for (const s of peer.unacked.slice()) this.hedge(peer, s);
+  }
+
+  /** What a late or lost frame was to compare is compared with somebody else. */
+  private hedge(peer: Peer, sent: Sent): void {
+    if (sent.hedged) return;
+    sent.hedged = true;
+    const { buf, pos } = sent.w;
+    const r = new ByteReader(buf, 7, pos);
+    const ticket = this.find(r.u53());
+    if (ticket === null || ticket.done) return;
+    const frames = new Map<Peer, ByteWriter>();
+    while (!r.done) {
+      const at = r.pos;
+      const kind = r.u8();
+      r.varint();
+      if ((kind & OP_KIND) !== OP_COMPARE) {
+        skipWrite(kind, r);
+        continue;
+      }
+      const db = r.u8();
+      const key = r.str();
+      r.u53();
+      const spare = this.events.spare(peer, db, key);
+      if (spare === null || !this.canSend(spare)) continue;
+      let w = frames.get(spare);
+      if (w === undefined) {
+        w = this.spare.pop() ?? new ByteWriter(WRITER_BYTES);
+        w.reset();
+        w.u53(0);
+        w.u53(ticket.n);
+        frames.set(spare, w);
+      }
+      w.copy(buf, at, r.pos);
+    }
+    for (const [spare, w] of frames) this.sendLate(ticket, spare, w);
+  }
+
+  /** One more frame of a ticket that has been sealed. */
+  private sendLate(ticket: Ticket, peer: Peer, w: ByteWriter): void {
+    // the tick's own frame, if there is one, goes out later: numbers follow the order on the link
+    const open = peer.frame;
+    const seq = peer.nextSeq++;
+    if (open !== null) setSeq(open, peer.nextSeq);
+    setSeq(w, seq);
+    this.stats.hedged++;
+    ticket.hedges ??= [];
+    if (!ticket.hedges.includes(peer)) ticket.hedges.push(peer);
+    const at = this.clock.monotonic();
+    peer.unacked.push({ seq, w, at, listened: this.peers.listened(at), hedged: true });
+    peer.unackedBytes += w.pos;
+    const k = ticket.peers.indexOf(peer);
+    if (k < 0) {
+      ticket.peers.push(peer);
+      ticket.seqs.push(seq);
+    } else ticket.seqs[k] = seq;
+    if (!peer.link!.send(REPLICATE, w.buf, 0, w.pos)) this.giveUp(peer, seq);
+    else this.events.late();
   }
 
   private hintFrame(peer: Peer, w: ByteWriter): void {
@@ -630,6 +705,14 @@ export class Replicator {
         if (peer.acked >= seq) got++;
         else if (peer.mayAnswer && t.expired !== group) open++;
       }
+      if (t.hedges !== null && got < need)
+        for (const peer of group.spares) {
+          if (!t.hedges.includes(peer)) continue;
+          const seq = t.seqs[t.peers.indexOf(peer)];
+          if (peer.failedUpTo >= seq) continue;
+          if (peer.acked >= seq) got++;
+          else if (peer.mayAnswer && t.expired !== group) open++;
+        }
       if (got > acks) acks = got;
       if (got >= need) continue;
       if (open > 0) return -1;
@@ -662,6 +745,28 @@ export class Replicator {
       this.events.failed(t, group, copies);
     }
   }
+}
+
+/** Puts another number at the head of a frame. */
+function setSeq(w: ByteWriter, seq: number): void {
+  const end = w.pos;
+  w.pos = 0;
+  w.u53(seq);
+  w.pos = end;
+}
+
+/** Passes over a write, behind its kind and operation. */
+function skipWrite(kind: number, r: ByteReader): void {
+  if (kind & OP_HINT) r.str();
+  if (kind & OP_REQUEST) {
+    r.pos += 11;
+    const n = r.varint();
+    r.pos += n;
+  }
+  const plain = kind & OP_KIND;
+  if (plain === OP_WRITE_AFTER) r.u53();
+  else if (plain === OP_WRITE_UPON) Context.decode(r);
+  r.pos += 4 + r.buf.readUInt32LE(r.pos);
 }
 
 const CONTENT = 1_000_000;

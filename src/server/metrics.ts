@@ -63,4 +63,7 @@ export function registerMetrics(server: GrammeServer, metrics: Metrics): void {
   counter('exchange_bytes', 'Bytes that exchanges took.', () => repair.stats.bytes);
   counter('bus_bytes_in', 'Bytes from other nodes.', () => bus.stats.bytesIn);
   counter('bus_bytes_out', 'Bytes to other nodes.', () => bus.stats.bytesOut);
+  counter('bus_frames_in', 'Frames from other nodes.', () => bus.stats.framesIn);
+  counter('bus_frames_out', 'Frames to other nodes.', () => bus.stats.framesOut);
+  counter('bus_writes', 'Writes to connections with other nodes: frames go out together.', () => bus.stats.writes);
 }

@@ -35,6 +35,8 @@ import { encodeObject, rowDeadline } from './rows.ts';
 const RETRY_MS = 1000;
 /** Whether the server is busy is looked at this often, in ms. */
 const FOLD_LOOK_MS = 250;
+/** A server counts as busy until it has been calm for so many ms: a fold that begins in a lull is soon in the way. */
+const FOLD_LULL_MS = 1000;
 
 /** Counts, floors and database names as of the last committed transaction. */
 export interface RowsMeta {
@@ -67,7 +69,8 @@ export class Fold {
   private firstDirtyMs = 0;
   private idle: (() => void)[] = [];
   private pokeMs = 0;
-  private busy = false;
+  /** When the server was last seen to be busy. */
+  private busyMs = Number.NEGATIVE_INFINITY;
   private pokeCommands = 0;
   private flushes = 0;
   private flushesAtStart = 0;
@@ -110,11 +113,11 @@ export class Fold {
     if (this.firstDirtyMs === 0) this.firstDirtyMs = now;
     if (now - this.pokeMs >= FOLD_LOOK_MS) {
       const commands = this.commands();
-      this.busy = (commands - this.pokeCommands) * 1000 > FOLD_BUSY_COMMANDS * (now - this.pokeMs);
+      if ((commands - this.pokeCommands) * 1000 > FOLD_BUSY_COMMANDS * (now - this.pokeMs)) this.busyMs = now;
       this.pokeCommands = commands;
       this.pokeMs = now;
     }
-    const patience = this.busy ? FOLD_START_BUSY_MS : FOLD_START_MS;
+    const patience = now - this.busyMs < FOLD_LULL_MS ? FOLD_START_BUSY_MS : FOLD_START_MS;
     if (this.journal.backlogBytes >= this.startBytes || now - this.firstDirtyMs >= patience) void this.run();
   }
 
