@@ -438,6 +438,9 @@ function dynamoSection({ server }: CommandContext): Fields {
     ['sla_ms', config.num('sla-ms')],
     ['sla_requests', server.sla.requests],
     ['sla_attained', server.sla.attained().toFixed(3)],
+    ['sla_p50_ms', server.sla.percentile(50).toFixed(3)],
+    ['sla_p99_ms', server.sla.percentile(99).toFixed(3)],
+    ['sla_p999_ms', server.sla.percentile(99.9).toFixed(3)],
   );
   return fields;
 }
