@@ -347,7 +347,7 @@ const MOST_SIBLINGS = 10;
 /** What only a node with peers has. */
 function clusterFields({ router, nodeId, keys }: Server): Fields {
   if (router === null) return [];
-  const { ring, repair, trees, replicator, reads, hints, receiver, states } = router.cluster;
+  const { ring, repair, trees, replicator, reads, hints, receiver, states, governor } = router.cluster;
   let homes = 0;
   let coordinated = 0;
   let tenured = 0;
@@ -394,6 +394,8 @@ function clusterFields({ router, nodeId, keys }: Server): Fields {
     ['exchange_bytes', repair.stats.bytes],
     ['keys_damaged_elsewhere', repair.stats.damaged],
     ['strays_handed_over', repair.stats.strays],
+    ['background_share', governor.share.toFixed(3)],
+    ['background_rested_ms', Math.round(governor.stats.restedMs)],
   ];
 }
 

@@ -48,7 +48,7 @@ export function registerMetrics(server: GrammeServer, metrics: Metrics): void {
   if (router === null) return;
 
   const { cluster } = router;
-  const { peers, ring, repair, hints, replicator, reads, bus } = cluster;
+  const { peers, ring, repair, hints, replicator, reads, bus, governor } = cluster;
   const seen = (state: string) => [...peers.byId.values()].filter((p) => p.state === state).length;
   gauge('members', 'Nodes that own partitions.', () => ring.members.length);
   gauge('peers_alive', 'Other nodes that this one takes to be well.', () => seen('alive'));
@@ -71,6 +71,7 @@ export function registerMetrics(server: GrammeServer, metrics: Metrics): void {
   counter('writes_failed', 'Writes with fewer copies than they must have.', () => replicator.stats.failed);
   counter('read_repairs', 'Keys sent to a replica that was behind.', () => reads.stats.repairs);
   counter('exchange_differences', 'Keys that an exchange found to differ.', () => repair.stats.differences);
+  gauge('background_share', 'Share of time that background work may take.', () => governor.share);
   counter('exchange_bytes', 'Bytes that exchanges took.', () => repair.stats.bytes);
   counter('bus_bytes_in', 'Bytes from other nodes.', () => bus.stats.bytesIn);
   counter('bus_bytes_out', 'Bytes to other nodes.', () => bus.stats.bytesOut);
