@@ -14,6 +14,7 @@ import type { KeyPlace } from '../store/keyspace.ts';
 import { keyOfRecord } from '../store/replica.ts';
 import type { Store } from '../store/store.ts';
 import { Bus, type Link } from './bus.ts';
+import { type Foreground, Governor } from './governor.ts';
 import { Hints } from './hints.ts';
 import { Membership } from './membership.ts';
 import * as m from './messages.ts';
@@ -40,6 +41,8 @@ export interface ClusterOptions {
   w: number;
   writeMin: () => number;
   readMin: () => number;
+  /** Ms; background work gives way while the foreground's 99th percentile is above it. 0 for never. */
+  backgroundLatency: () => number;
   seeds: readonly string[];
   autoJoin: boolean;
   host: string;
@@ -62,6 +65,8 @@ export interface ClusterParts {
   random: Random;
   log: Log;
   options: ClusterOptions;
+  /** What clients' requests take. */
+  foreground: Foreground;
 }
 
 /** Who does what for one partition, as this node sees it now. */
@@ -107,6 +112,7 @@ export class Cluster {
   readonly receiver: Receiver;
   readonly reads: Reads;
   readonly states: States;
+  readonly governor: Governor;
   readonly hints: Hints;
   readonly trees: Trees;
   readonly repair: Repair;
@@ -151,6 +157,12 @@ export class Cluster {
     this.ring = membership.ring;
     this.self = store.identity.nodeId;
     this.markW = store.journal.w;
+    this.governor = new Governor({
+      foreground: parts.foreground,
+      clock,
+      timers,
+      thresholdMs: options.backgroundLatency,
+    });
     const applied = () => this.skip();
     this.states = new States({ store, peers, clock, log });
     this.states.applied = applied;
@@ -169,6 +181,8 @@ export class Cluster {
       store,
       peers,
       states: this.states,
+      governor: this.governor,
+      clock,
       timers,
       log,
       isOwner: (id) => this.ring.layout === null || this.ring.isOwner(id),
@@ -181,6 +195,7 @@ export class Cluster {
       ring: this.ring,
       reads: this.reads,
       states: this.states,
+      governor: this.governor,
       rpc,
       clock,
       timers,
@@ -315,6 +330,7 @@ export class Cluster {
     const address = await bus.listen(this.options.bindHost, this.options.port);
     this.trees.start();
     membership.start();
+    this.governor.start();
     this.repair.start();
     return address;
   }
@@ -322,6 +338,7 @@ export class Cluster {
   async stop(): Promise<void> {
     this.stopped = true;
     this.membership.stop();
+    this.governor.stop();
     this.repair.stop();
     this.trees.stop();
     this.peers.stop();

@@ -7,11 +7,12 @@
  * no loss: the trees find what it stood for, and keys that a stand-in holds are handed over as strays.
  */
 import { breaks } from '../base/breaks.ts';
-import type { Timer, Timers } from '../ports/clock.ts';
+import type { Clock, Timer, Timers } from '../ports/clock.ts';
 import type { Engine, HintRow } from '../ports/engine.ts';
 import type { Log } from '../ports/log.ts';
 import type { KeyPlace } from '../store/keyspace.ts';
 import type { Store } from '../store/store.ts';
+import type { Governor } from './governor.ts';
 import type { Peer, Peers } from './peers.ts';
 import type { States } from './states.ts';
 
@@ -39,6 +40,8 @@ export class Hints {
   private readonly engine: Engine;
   private readonly peers: Peers;
   private readonly states: States;
+  private readonly governor: Governor;
+  private readonly clock: Clock;
   private readonly timers: Timers;
   private readonly log: Log;
   private readonly isOwner: (id: string) => boolean;
@@ -48,6 +51,8 @@ export class Hints {
     store: Store;
     peers: Peers;
     states: States;
+    governor: Governor;
+    clock: Clock;
     timers: Timers;
     log: Log;
     isOwner: (id: string) => boolean;
@@ -57,6 +62,8 @@ export class Hints {
     this.engine = parts.store.engine;
     this.peers = parts.peers;
     this.states = parts.states;
+    this.governor = parts.governor;
+    this.clock = parts.clock;
     this.timers = parts.timers;
     this.log = parts.log;
   }
@@ -173,14 +180,23 @@ export class Hints {
   }
 
   private deliverTo(peer: Peer, o: Owner, now: number): void {
-    if (o.underWay.size >= WINDOW) return;
+    const { governor } = this;
+    const window = governor.pieceOf(WINDOW);
+    if (o.underWay.size >= window || !governor.mayWork()) return;
+    // what one call sends is a piece of background work: it is over when all of it has been answered
+    let open = 1;
+    const over = () => {
+      if (--open === 0) governor.worked(this.clock.monotonic() - now);
+    };
     for (const [name, place] of o.keys) {
-      if (o.underWay.size >= WINDOW) break;
+      if (o.underWay.size >= window) break;
       if (o.underWay.has(name)) continue;
       o.underWay.add(name);
+      open++;
       this.states.send(peer, place, {
         durable: !breaks.dropsUnsynced,
         done: (ok) => {
+          over();
           const current = o.underWay.delete(name);
           if (!ok) {
             o.retryAt = now + RETRY_MS;
@@ -192,5 +208,6 @@ export class Hints {
         },
       });
     }
+    over();
   }
 }

@@ -8,6 +8,9 @@
  * - *Transfer*: a new home gets the partition whole from one who serves it, compares with others, and confirms.
  * - *Strays*: keys that this node holds and is no home of (it stood in for somebody, or its range has moved) go to all
  *   homes, and are dropped here when all have them on disk.
+ *
+ * All of these but tenure, which clients wait for, run under the `Governor`: each in a task of its own, in pieces, so that
+ * one that rests keeps no other waiting, and tenure least of all.
  */
 import { breaks } from '../base/breaks.ts';
 import { type ByteReader, ByteWriter } from '../base/bytes.ts';
@@ -19,6 +22,7 @@ import type { KeyPlace, Keyspace } from '../store/keyspace.ts';
 import type { StoredKey } from '../store/object.ts';
 import type { Store } from '../store/store.ts';
 import { NONE } from '../types/kinds.ts';
+import type { Governor } from './governor.ts';
 import { CONFIRM, EXCHANGE } from './messages.ts';
 import type { Peer, Peers } from './peers.ts';
 import type { Reads } from './reads.ts';
@@ -40,7 +44,13 @@ const SESSION_MS = 8_000;
 /** Keys of a stray partition that are handed over at once. */
 const STRAY_KEYS = 2000;
 const STRAY_MS = 1000;
-/** Writes a second above which rounds are BUSY_ROUNDS times as far apart. */
+/** Keys of a partition being transferred that are sent at once. */
+const TRANSFER_KEYS = 4096;
+/**
+ * Writes a second above which rounds are BUSY_ROUNDS times as far apart. The governor does not see this: comparing costs a
+ * term for each key that was written since the last time, on both sides, which takes from what a node can do and may
+ * leave its latency alone. With fewer rounds a key that is written over and over is hashed for fewer of them.
+ */
 const BUSY_EVENTS = 2000;
 const BUSY_ROUNDS = 6;
 /** Confirmations that have not led to anything are repeated after so many ms. */
@@ -69,6 +79,8 @@ interface Session {
   reject: ((e: Error) => void) | null;
 }
 
+type Piece = <T>(work: () => Promise<T>) => Promise<T>;
+
 const NONE_YET = 0;
 const HELD = 1;
 
@@ -88,7 +100,8 @@ export class Repair {
   private nextStray = 0;
   private nextReap = 0;
   private reapHand = 0;
-  private stepping = false;
+  /** Tasks that are at it. */
+  private readonly running = new Set<string>();
   private readonly transferring = new Set<number>();
   /** Peers to compare with as soon as possible. */
   private readonly urgent = new Set<string>();
@@ -97,6 +110,7 @@ export class Repair {
   private readonly peers: Peers;
   private readonly ring: Ring;
   private readonly trees: Trees;
+  private readonly governor: Governor;
   stats = {
     rounds: 0,
     exchanges: 0,
@@ -117,6 +131,7 @@ export class Repair {
     this.peers = parts.peers;
     this.ring = parts.ring;
     this.trees = parts.trees;
+    this.governor = parts.governor;
     const q = this.keys.partitions;
     this.tenure = new Uint8Array(q);
     for (let p = 0; p < q; p++) this.credit.push(new Set());
@@ -127,7 +142,7 @@ export class Repair {
   }
 
   start(): void {
-    this.timer = this.parts.timers.every(STEP_MS, () => void this.step());
+    this.timer = this.parts.timers.every(STEP_MS, () => this.step());
   }
 
   stop(): void {
@@ -185,53 +200,61 @@ export class Repair {
 
   // ------------------------------------------------------------------ steps
 
-  private async step(): Promise<void> {
-    if (this.stepping || this.ring.layout === null) return;
-    this.stepping = true;
-    try {
-      const now = this.parts.clock.monotonic();
-      await this.gainTenure();
-      if (now >= this.nextConfirm) {
-        this.nextConfirm = now + CONFIRM_MS;
-        this.repeatConfirmations();
-      }
+  private step(): void {
+    if (this.ring.layout === null) return;
+    const now = this.parts.clock.monotonic();
+    this.run('tenure', () => this.gainTenure());
+    if (now >= this.nextConfirm) {
+      this.nextConfirm = now + CONFIRM_MS;
+      this.repeatConfirmations();
+    }
+    this.run('transfers', async () => {
       await this.confirmEqual();
       this.startTransfers();
-      for (const id of [...this.urgent]) {
-        this.urgent.delete(id);
-        const peer = this.peers.byId.get(id);
-        if (!peer?.isWell) continue;
-        // one that was interrupted is made again, and so is one that could not compare everything yet
-        const whole = this.trees.readyCount === this.tenure.length;
-        const done = await this.round(peer).then(
-          () => true,
-          () => false,
-        );
-        if (!done || !whole) this.urgent.add(id);
-      }
-      if (now >= this.nextRound) {
-        // a busy node gives way: comparing costs a term for each key that was written since
-        const { events } = this.keys.stats;
-        const busy = (events - this.eventsAtRound) * 1000 > BUSY_EVENTS * Math.max(1, now - this.roundAt);
-        this.eventsAtRound = events;
-        this.roundAt = now;
-        this.nextRound = now + ROUND_MS * (busy ? BUSY_ROUNDS : 1) * (0.5 + this.parts.random.next());
-        const well = [...this.peers.byId.values()].filter((x) => x.isWell);
-        if (well.length > 0) await this.round(well[Math.floor(this.parts.random.next() * well.length)]);
-      }
-      if (now >= this.nextStray) {
+    });
+    this.run('rounds', () => this.rounds(now));
+    if (now >= this.nextStray)
+      this.run('strays', () => {
         this.nextStray = now + STRAY_MS;
-        await this.handStraysOver();
-      }
-      if (now >= this.nextReap) {
+        return this.handStraysOver();
+      });
+    if (now >= this.nextReap)
+      this.run('reaping', () => {
         this.nextReap = now + REAP_MS / REAP_PARTS;
-        await this.reapSome();
-      }
-    } catch (error) {
-      this.parts.log.debug({ error: String(error) }, 'a step of repair was interrupted');
-    } finally {
-      this.stepping = false;
+        return this.reapSome();
+      });
+  }
+
+  /** Runs a task, unless it is running already. */
+  private run(name: string, task: () => Promise<void>): void {
+    if (this.running.has(name)) return;
+    this.running.add(name);
+    task()
+      .catch((error) => this.parts.log.debug({ task: name, error: String(error) }, 'a step of repair was interrupted'))
+      .finally(() => this.running.delete(name));
+  }
+
+  private async rounds(now: number): Promise<void> {
+    for (const id of [...this.urgent]) {
+      this.urgent.delete(id);
+      const peer = this.peers.byId.get(id);
+      if (!peer?.isWell) continue;
+      // one that was interrupted is made again, and so is one that could not compare everything yet
+      const whole = this.trees.readyCount === this.tenure.length;
+      const done = await this.round(peer).then(
+        () => true,
+        () => false,
+      );
+      if (!done || !whole) this.urgent.add(id);
     }
+    if (now < this.nextRound) return;
+    const { events } = this.keys.stats;
+    const busy = (events - this.eventsAtRound) * 1000 > BUSY_EVENTS * Math.max(1, now - this.roundAt);
+    this.eventsAtRound = events;
+    this.roundAt = now;
+    this.nextRound = now + ROUND_MS * (busy ? BUSY_ROUNDS : 1) * (0.5 + this.parts.random.next());
+    const well = [...this.peers.byId.values()].filter((x) => x.isWell);
+    if (well.length > 0) await this.round(well[Math.floor(this.parts.random.next() * well.length)]);
   }
 
   private async gainTenure(): Promise<void> {
@@ -267,36 +290,48 @@ export class Repair {
     }
   }
 
-  /** One round with one peer over all that both hold. */
-  async round(peer: Peer): Promise<void> {
+  private shares(peer: Peer, p: number): boolean {
+    const homes = this.ring.homes(p);
+    return homes.includes(this.peers.self) && homes.includes(peer.id) && this.trees.isReady(p);
+  }
+
+  /**
+   * One round with one peer over all that both hold.
+   * @param piece runs a part of it: as background work, unless somebody has asked for the round
+   */
+  async round(peer: Peer, piece: Piece = (work) => this.governor.piece(work)): Promise<void> {
     this.stats.rounds++;
     const shared: number[] = [];
-    for (let p = 0; p < this.ring.partitions; p++) {
-      const homes = this.ring.homes(p);
-      if (homes.includes(this.peers.self) && homes.includes(peer.id) && this.trees.isReady(p)) shared.push(p);
-    }
+    for (let p = 0; p < this.ring.partitions; p++) if (this.shares(peer, p)) shared.push(p);
     if (shared.length === 0) return;
-    let differ = await this.compareRoots(peer, shared);
+    let differ = await piece(() => this.compareRoots(peer, shared));
     if (differ.size === 0) return;
     // what is under way makes roots differ for a moment
     await this.pause(50);
-    differ = await this.compareRoots(
-      peer,
-      shared.filter((p) => differ.has(p)),
-    );
+    const again = shared.filter((p) => differ.has(p));
+    differ = await piece(() => this.compareRoots(peer, again));
     const queue = [...differ];
     const worker = async (): Promise<void> => {
-      for (let p = queue.pop(); p !== undefined; p = queue.pop()) await this.exchange(peer, p);
+      for (let p = queue.pop(); p !== undefined; p = queue.pop()) {
+        const partition = p;
+        // the ring may have changed while it waited for its turn
+        await piece(async () => {
+          if (this.shares(peer, partition)) await this.exchange(peer, partition);
+        });
+      }
     };
     await Promise.all(Array.from({ length: MAX_SESSIONS }, worker));
   }
 
-  /** Rounds with everybody, now: `DYNAMO REPAIR`. Resolves with the number of differences found. */
+  /**
+   * Rounds with everybody, now: `DYNAMO REPAIR`. Resolves with the number of differences found. An operator waits for it,
+   * so it is no background work.
+   */
   async repairAll(only: number | null): Promise<number> {
     const before = this.stats.differences;
     for (const peer of this.peers.byId.values()) {
       if (!peer.isWell) continue;
-      if (only === null) await this.round(peer);
+      if (only === null) await this.round(peer, (work) => work());
       else if (this.ring.homes(only).includes(peer.id)) await this.exchange(peer, only);
     }
     return this.stats.differences - before;
@@ -512,10 +547,12 @@ export class Repair {
       if (this.transferring.has(p) || !this.ring.gaining(p).includes(this.peers.self)) continue;
       if (this.ring.hasConfirmed(p, this.peers.self) || !this.trees.isReady(p)) continue;
       this.transferring.add(p);
-      void this.transfer(p).then((ok) => {
-        this.transferring.delete(p);
-        if (ok) this.startTransfers();
-      });
+      void this.governor
+        .piece(() => this.transfer(p))
+        .then((ok) => {
+          this.transferring.delete(p);
+          if (ok) this.startTransfers();
+        });
     }
   }
 
@@ -541,7 +578,7 @@ export class Repair {
     for (const peer of [...this.peers.byId.values()]) {
       if (!peer.isWell) continue;
       const list = wanted.filter((p) => this.ring.homes(p).includes(peer.id));
-      const differ = await this.compareRoots(peer, list);
+      const differ = await this.governor.piece(() => this.compareRoots(peer, list));
       for (const p of list) if (!differ.has(p)) equal.set(p, (equal.get(p) ?? 0) + 1);
     }
     const list = wanted.filter((p) => (equal.get(p) ?? 0) >= this.sourcesNeeded(p));
@@ -561,6 +598,8 @@ export class Repair {
   /** Gets a partition from those who serve it: whole from one, then by comparison from as many as a write may have missed. */
   private async transfer(p: number): Promise<boolean> {
     const { name } = this.ring;
+    // the ring may have changed while it waited for its turn
+    if (!this.ring.gaining(p).includes(this.peers.self)) return false;
     const homes = this.ring.homes(p);
     const sources = homes
       .filter((id) => id !== this.peers.self)
@@ -632,28 +671,20 @@ export class Repair {
   /** Sends everything of a partition, and answers when the peer has taken it all. */
   private async answerTransfer(peer: Peer, r: ByteReader, w: ByteWriter): Promise<void> {
     const p = r.varint();
+    const sendAll = async (places: KeyPlace[]): Promise<void> => {
+      const oks = await Promise.all(places.map((place) => this.giveTo([peer], place, false)));
+      if (!oks.every((ok) => ok)) throw new Error('the transfer was interrupted');
+    };
     let sent = 0;
-    let failed = false;
     for (const db of this.keys.databases) {
-      const pending: Promise<void>[] = [];
-      for (const key of await this.keysOf(db.index, p)) {
-        const place = this.parts.store.placeOf(db, key);
-        pending.push(
-          new Promise((resolve) => {
-            this.parts.states.send(peer, place, {
-              done: (ok) => {
-                failed ||= !ok;
-                resolve();
-              },
-            });
-          }),
-        );
-        sent++;
-        if (pending.length >= 4096) await Promise.all(pending.splice(0));
+      const keys = await this.keysOf(db.index, p);
+      for (let i = 0; i < keys.length; ) {
+        const some = keys.slice(i, i + this.governor.pieceOf(TRANSFER_KEYS));
+        i += some.length;
+        await this.governor.piece(() => sendAll(some.map((key) => this.parts.store.placeOf(db, key))));
       }
-      await Promise.all(pending);
+      sent += keys.length;
     }
-    if (failed) throw new Error('the transfer was interrupted');
     w.varint(sent);
   }
 
@@ -681,15 +712,24 @@ export class Repair {
     const q = this.ring.partitions;
     const part = Math.ceil(q / REAP_PARTS);
     const horizon = hlcOfMs(this.parts.clock.now() - REAP_AGE_MS);
-    const members = this.ring.members.filter((id) => id !== this.peers.self);
-    if (members.some((id) => !this.peers.isHealthy(id))) return;
     let asks = 0;
-    for (let i = 0; i < part && asks < REAP_ASKS; i++) {
+    for (let i = 0; i < part && asks < REAP_ASKS && this.membersToAsk() !== null; i++) {
       const p = this.reapHand++ % q;
-      if (this.tenure[p] !== HELD || !this.parts.coordinates(p) || !this.hasTombstones(p, horizon)) continue;
-      asks++;
-      await this.reapRound(p, members, horizon);
+      await this.governor.piece(async () => {
+        // not before its turn: every member of that time must be asked
+        const members = this.membersToAsk();
+        if (members === null || this.tenure[p] !== HELD || !this.parts.coordinates(p)) return;
+        if (!this.hasTombstones(p, horizon)) return;
+        asks++;
+        await this.reapRound(p, members, horizon);
+      });
     }
+  }
+
+  /** All other members; null while any of them is not well. */
+  private membersToAsk(): string[] | null {
+    const members = this.ring.members.filter((id) => id !== this.peers.self);
+    return members.every((id) => this.peers.isHealthy(id)) ? members : null;
   }
 
   private *tombstones(p: number, horizon: number): IterableIterator<StoredKey> {
@@ -792,27 +832,30 @@ export class Repair {
     const { epoch } = this.ring;
     for (const db of this.keys.databases) {
       const keys = (await this.keysOf(db.index, p)).slice(0, STRAY_KEYS);
-      await Promise.all(
-        keys.map(async (key) => {
-          const place = this.parts.store.placeOf(db, key);
-          if (!this.keys.isResident(db, key, place.slot)) await this.parts.store.residency.load([place]);
-          const o = this.keys.shard(db, place.slot).map.get(key);
-          if (o === undefined || o.contextHash() === 0) return;
-          const hash = o.contextHash();
-          if (!(await this.giveTo(owners, place))) return;
-          this.drop(p, place, o, hash, epoch);
-        }),
-      );
+      for (let i = 0; i < keys.length && epoch === this.ring.epoch; ) {
+        const some = keys.slice(i, i + this.governor.pieceOf(STRAY_KEYS));
+        i += some.length;
+        await this.governor.piece(() =>
+          Promise.all(some.map((key) => this.handKeyOver(p, this.parts.store.placeOf(db, key), owners, epoch))),
+        );
+      }
     }
   }
 
-  private async giveTo(owners: Peer[], place: KeyPlace): Promise<boolean> {
+  private async handKeyOver(p: number, place: KeyPlace, owners: Peer[], epoch: number): Promise<void> {
+    const { db, key, slot } = place;
+    if (!this.keys.isResident(db, key, slot)) await this.parts.store.residency.load([place]);
+    const o = this.keys.shard(db, slot).map.get(key);
+    if (o === undefined || o.contextHash() === 0) return;
+    const hash = o.contextHash();
+    if (await this.giveTo(owners, place, !breaks.dropsUnsynced)) this.drop(p, place, o, hash, epoch);
+  }
+
+  /** Sends a key; resolves when all have it, or when one has not. */
+  private async giveTo(owners: Peer[], place: KeyPlace, durable: boolean): Promise<boolean> {
     const oks = await Promise.all(
       owners.map(
-        (peer) =>
-          new Promise<boolean>((resolve) =>
-            this.parts.states.send(peer, place, { durable: !breaks.dropsUnsynced, done: resolve }),
-          ),
+        (peer) => new Promise<boolean>((resolve) => this.parts.states.send(peer, place, { durable, done: resolve })),
       ),
     );
     return oks.every((ok) => ok);
@@ -836,6 +879,7 @@ export interface RepairParts {
   ring: Ring;
   reads: Reads;
   states: States;
+  governor: Governor;
   rpc: Rpc;
   clock: Clock;
   timers: Timers;

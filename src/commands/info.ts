@@ -347,7 +347,7 @@ const MOST_SIBLINGS = 10;
 /** What only a node with peers has. */
 function clusterFields({ router, nodeId, keys }: Server): Fields {
   if (router === null) return [];
-  const { ring, repair, trees, replicator, reads, hints, receiver, states } = router.cluster;
+  const { ring, repair, trees, replicator, reads, hints, receiver, states, governor } = router.cluster;
   let homes = 0;
   let coordinated = 0;
   let tenured = 0;
@@ -394,6 +394,8 @@ function clusterFields({ router, nodeId, keys }: Server): Fields {
     ['exchange_bytes', repair.stats.bytes],
     ['keys_damaged_elsewhere', repair.stats.damaged],
     ['strays_handed_over', repair.stats.strays],
+    ['background_share', governor.share.toFixed(3)],
+    ['background_rested_ms', Math.round(governor.stats.restedMs)],
   ];
 }
 
@@ -438,6 +440,9 @@ function dynamoSection({ server }: CommandContext): Fields {
     ['sla_ms', config.num('sla-ms')],
     ['sla_requests', server.sla.requests],
     ['sla_attained', server.sla.attained().toFixed(3)],
+    ['sla_p50_ms', server.sla.percentile(50).toFixed(3)],
+    ['sla_p99_ms', server.sla.percentile(99).toFixed(3)],
+    ['sla_p999_ms', server.sla.percentile(99.9).toFixed(3)],
   );
   return fields;
 }

@@ -658,6 +658,13 @@ const SECTIONS: Record<string, Row[]> = {
       'Milliseconds of silence after which a node is shown as failed; suspicion comes sooner.',
     ],
     [
+      'background-latency-ms',
+      '50',
+      'run',
+      integer(0n, INT_MAX),
+      "Milliseconds above which clients' latency (99th percentile) slows hints, transfers and exchanges; 0 for never.",
+    ],
+    [
       'cluster-enabled',
       'no',
       'start',

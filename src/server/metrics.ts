@@ -7,6 +7,11 @@ import type { Metrics } from '../ports/metrics.ts';
 import type { GrammeServer } from './gramme.ts';
 
 const MOST_SIBLINGS = 10;
+const PERCENTILES: readonly [name: string, percent: number][] = [
+  ['p50', 50],
+  ['p99', 99],
+  ['p999', 99.9],
+];
 
 /** Registers this server's numbers. Once a process. */
 export function registerMetrics(server: GrammeServer, metrics: Metrics): void {
@@ -28,6 +33,12 @@ export function registerMetrics(server: GrammeServer, metrics: Metrics): void {
   counter('keys_loaded', 'Keys that were brought in from disk.', () => store.residency.loads);
   counter('sla_requests', 'Requests by which the service level is reckoned.', () => sla.requests);
   gauge('sla_attained_ratio', 'Share of requests answered within sla-ms.', () => sla.attained() / 100);
+  for (const [name, percent] of PERCENTILES)
+    gauge(
+      `sla_${name}_seconds`,
+      `Time within which ${percent} % of the last minute's requests were answered.`,
+      () => sla.percentile(percent) / 1000,
+    );
   for (let n = 2; n <= MOST_SIBLINGS; n++)
     counter(
       `reads_with_${n}${n === MOST_SIBLINGS ? '_or_more' : ''}_siblings`,
@@ -37,7 +48,7 @@ export function registerMetrics(server: GrammeServer, metrics: Metrics): void {
   if (router === null) return;
 
   const { cluster } = router;
-  const { peers, ring, repair, hints, replicator, reads, bus } = cluster;
+  const { peers, ring, repair, hints, replicator, reads, bus, governor } = cluster;
   const seen = (state: string) => [...peers.byId.values()].filter((p) => p.state === state).length;
   gauge('members', 'Nodes that own partitions.', () => ring.members.length);
   gauge('peers_alive', 'Other nodes that this one takes to be well.', () => seen('alive'));
@@ -60,6 +71,7 @@ export function registerMetrics(server: GrammeServer, metrics: Metrics): void {
   counter('writes_failed', 'Writes with fewer copies than they must have.', () => replicator.stats.failed);
   counter('read_repairs', 'Keys sent to a replica that was behind.', () => reads.stats.repairs);
   counter('exchange_differences', 'Keys that an exchange found to differ.', () => repair.stats.differences);
+  gauge('background_share', 'Share of time that background work may take.', () => governor.share);
   counter('exchange_bytes', 'Bytes that exchanges took.', () => repair.stats.bytes);
   counter('bus_bytes_in', 'Bytes from other nodes.', () => bus.stats.bytesIn);
   counter('bus_bytes_out', 'Bytes to other nodes.', () => bus.stats.bytesOut);

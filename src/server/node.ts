@@ -44,7 +44,16 @@ export async function openNode(ports: NodePorts, config: Config, onStopped: () =
   const server = new GrammeServer({ ...ports, config, store, table: new CommandTable(COMMANDS), onStopped });
   if (hasPeers(config)) {
     const options = clusterOptions(config, log);
-    const cluster = await Cluster.open({ store, transport: ports.transport, clock, timers, random, log, options });
+    const cluster = await Cluster.open({
+      store,
+      transport: ports.transport,
+      clock,
+      timers,
+      random,
+      log,
+      options,
+      foreground: server.sla,
+    });
     server.joinCluster(new Router(server, cluster));
     // how many copies are enough is part of what has been worked out for each partition
     const forget = () => {
@@ -84,6 +93,7 @@ function clusterOptions(config: Config, log: Log): ClusterOptions {
     w: config.num('cluster-w'),
     writeMin: () => config.num('write-min-nodes'),
     readMin: () => config.num('read-min-nodes'),
+    backgroundLatency: () => config.num('background-latency-ms'),
     seeds: config.list('cluster-seeds'),
     autoJoin: config.bool('cluster-auto-join'),
     host: config.get('cluster-host'),

@@ -4,6 +4,7 @@ import { Ticket } from '../cluster/replicator.ts';
 import type { Connection } from '../ports/transport.ts';
 import { Client } from './client.ts';
 import { Output } from './output.ts';
+import { Sla } from './sla.ts';
 
 function setUp() {
   const ends: (() => void)[] = [];
@@ -90,4 +91,50 @@ test('a tick is held for its ticket, those behind it too, and a patch takes the 
   endTick();
   assert.equal(a.sent(), '+1\r\n+2\r\n+3\r\n');
   assert.equal(output.patch(ticket, a.client, start, end), null, 'it has gone out');
+});
+
+test('a reply that is patched or filled later counts as late as it is, and once', () => {
+  const { output, connect, endTick } = setUp();
+  let now = 1000;
+  let commands = 0;
+  const sla = new Sla(
+    () => now,
+    () => commands,
+  );
+  sla.limitMs = 300;
+  output.sla = sla;
+  const a = connect();
+  const ticket = new Ticket(1);
+  output.ticketToAwait = () => (ticket.done ? null : ticket);
+  output.select(a.client).raw('+1\r\n');
+  const hole = output.hole(a.client);
+  const start = output.w.pos;
+  output.select(a.client).raw('+old\r\n');
+  const end = output.w.pos;
+  commands += 3;
+  now += 1;
+  endTick();
+  const patch = output.patch(ticket, a.client, start, end);
+  assert.ok(patch);
+  ticket.done = true;
+  output.releaseReady();
+  endTick();
+  assert.deepEqual([sla.requests, sla.within, sla.percentile(100) < 1.2], [3, 3, true]);
+  now += 99;
+  output.fill(hole, Buffer.from('+2\r\n'));
+  output.fill(hole, Buffer.from('+2\r\n'));
+  now += 300;
+  output.fill(patch, Buffer.from('+3\r\n'));
+  endTick();
+  assert.equal(a.sent(), '+1\r\n+2\r\n+3\r\n');
+  assert.deepEqual([sla.requests, sla.within, sla.recent(60)], [3, 2, 3]);
+  // one each at 1, 100 and 400 ms, to an eighth
+  for (const [percent, ms] of [
+    [33, 1],
+    [66, 100],
+    [100, 400],
+  ]) {
+    const found = sla.percentile(percent);
+    assert.ok(found >= ms && found <= ms * 1.125, `${found} for ${ms}`);
+  }
 });

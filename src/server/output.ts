@@ -20,7 +20,7 @@ import type { Sla } from './sla.ts';
 export class Hole {
   readonly client: Client;
   bytes: Buffer | null = null;
-  /** When it was made. */
+  /** When it was made, or the tick began that it is of. */
   at = 0;
 
   constructor(client: Client) {
@@ -212,6 +212,7 @@ export class Output {
     const h = this.held.find((x) => x.ticket === ticket);
     if (h === undefined) return null;
     const hole = new Hole(client);
+    hole.at = h.at;
     client.holes++;
     h.patches ??= [];
     h.patches.push({ start, end, hole });
@@ -344,8 +345,8 @@ export class Output {
 
   /** The reply is here; the bytes must not change any more. */
   fill(hole: Hole, bytes: Buffer): void {
-    if (hole.at > 0) this.sla?.filled(hole.at);
     if (hole.bytes !== null) return;
+    if (hole.at > 0) this.sla?.filled(hole.at);
     hole.client.holes--;
     hole.bytes = bytes;
     if (hole.client.queue !== null) this.ripen(hole.client);

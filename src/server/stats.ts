@@ -5,14 +5,15 @@
  * Counting must cost next to nothing, so hot counters are plain fields that callers add to, and a command's
  * counters are one object that the command table keeps: a call allocates nothing.
  */
+import { bucketAt, bucketEnd, bucketOf } from '../base/histogram.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Argv } from '../resp/argv.ts';
 import type { Client } from './client.ts';
 import type { Config } from './config.ts';
 
-/** Buckets of the latency histogram: microseconds, four to each power of two. */
-const BUCKETS_PER_OCTAVE = 4;
-const BUCKETS = 40 * BUCKETS_PER_OCTAVE;
+/** The latency histogram of a command has four buckets to each power of two. */
+const HISTOGRAM_BITS = 2;
+const BUCKETS = 40 << HISTOGRAM_BITS;
 
 /** Instantaneous metrics keep so many samples, one each 100 ms. */
 const SAMPLES = 16;
@@ -26,22 +27,6 @@ const SLOWLOG_MAX_CHARS = 128;
 
 /** The latency monitor keeps so many samples of each event. */
 const LATENCY_HISTORY = 160;
-
-/** Bucket of a duration: exact below 8 µs, then four to each power of two. */
-function bucketOf(usec: number): number {
-  if (usec < BUCKETS_PER_OCTAVE * 2) return usec | 0;
-  const v = usec > 0x7fffffff ? 0x7fffffff : usec | 0;
-  const octave = 31 - Math.clz32(v);
-  return (octave - 1) * BUCKETS_PER_OCTAVE + ((v >>> (octave - 2)) & 3);
-}
-
-/** Largest duration that falls into a bucket. */
-function bucketEnd(index: number): number {
-  if (index < BUCKETS_PER_OCTAVE * 2) return index;
-  const octave = Math.floor(index / BUCKETS_PER_OCTAVE) + 1;
-  const step = index % BUCKETS_PER_OCTAVE;
-  return 2 ** octave + (step + 1) * 2 ** (octave - 2) - 1;
-}
 
 /**
  * Counters of one command. Not every call of a fast command need be timed: `timed` of the `calls` were, and they took
@@ -75,7 +60,7 @@ export class CommandStat {
 
   observe(usec: number): void {
     this.histogram ??= new Uint32Array(BUCKETS);
-    this.histogram[bucketOf(usec)]++;
+    this.histogram[bucketOf(usec, HISTOGRAM_BITS)]++;
     if (usec > this.worst) this.worst = usec;
   }
 
@@ -83,15 +68,8 @@ export class CommandStat {
   percentile(p: number): number {
     const h = this.histogram;
     if (h === null) return 0;
-    let total = 0;
-    for (const n of h) total += n;
-    const wanted = Math.max(1, Math.ceil((p / 100) * total));
-    let seen = 0;
-    for (let i = 0; i < h.length; i++) {
-      seen += h[i];
-      if (seen >= wanted) return Math.min(bucketEnd(i), this.worst);
-    }
-    return this.worst;
+    const bucket = bucketAt(h, p);
+    return bucket < 0 ? this.worst : Math.min(bucketEnd(bucket, HISTOGRAM_BITS), this.worst);
   }
 
   /**
@@ -109,7 +87,7 @@ export class CommandStat {
     for (let k = 0; i < h.length; k++) {
       const edge = Math.floor((1024 * 2 ** k * (129 / 128) - 1) / 1000);
       const before = seen;
-      while (i < h.length && bucketEnd(i) <= edge) seen += h[i++];
+      while (i < h.length && bucketEnd(i, HISTOGRAM_BITS) <= edge) seen += h[i++];
       if (seen > before) pairs.push([edge, Math.round(seen * share)]);
     }
     return pairs;

@@ -79,6 +79,20 @@ for (const { faults, seeds, nodes, direct } of CLUSTERS) {
   });
 }
 
+test('while background work may take a twentieth of the time, everything still comes together, and again to the byte', async () => {
+  const options: RunOptions = {
+    seed: 2,
+    nodes: 4,
+    seconds: 8,
+    faults: ['join', 'leave', 'kill', 'cut'],
+    // every request that waits for another node takes longer than that
+    cluster: { settings: [['background-latency-ms', '1']] },
+  };
+  const first = await runSeed(options);
+  assert.ok(first.passed, explain(first));
+  assert.equal((await runSeed(options)).digest, first.digest);
+});
+
 test('a crowd at few keys, with pipelines, while nodes are slow or stand still', async () => {
   const workload = { clients: 10, thinkMs: 8, hotShare: 0.9, coldKeys: 6, direct: 0, bursts: 0.5 };
   for (const seed of [1, 2, 3]) {
