@@ -80,6 +80,8 @@ export interface Route {
   /** This node is one of those who serve. */
   home: boolean;
   write: Group;
+  /** For writes whose replies rest on the state; the same where nobody stands in. */
+  firmWrite: Group;
   read: Group;
 }
 
@@ -387,7 +389,8 @@ export class Cluster {
       coordinator,
       nobody,
       home: ring.homes(p).includes(self),
-      write: this.writeGroup(p, this.options.w, this.options.writeMin()),
+      write: this.writeGroup(p, this.options.w, this.options.writeMin(), false),
+      firmWrite: this.writeGroup(p, this.options.w, this.options.writeMin(), true),
       read: this.readGroup(p, this.options.r, this.options.readMin()),
     };
   }
@@ -403,7 +406,7 @@ export class Cluster {
   }
 
   /** Who takes part in a write. @param min copies without which it has failed */
-  writeGroup(p: number, w: number, min: number): Group {
+  writeGroup(p: number, w: number, min: number, firm: boolean): Group {
     const { ring, peers, self } = this;
     const homes = ring.homes(p);
     const gaining = ring.gaining(p);
@@ -412,6 +415,7 @@ export class Cluster {
     const hintFor: (string | null)[] = [];
     const absent: string[] = [];
     const counted: Peer[] = [];
+    const standsFor: (Peer | null)[] = [];
     const used = new Set<string>([...homes, ...gaining, self]);
     let copies = homes.includes(self) ? 1 : 0;
     const missing: string[] = [];
@@ -422,7 +426,10 @@ export class Cluster {
       else {
         targets.push(peer);
         hintFor.push(null);
-        if (homes.includes(id)) counted.push(peer);
+        if (homes.includes(id)) {
+          counted.push(peer);
+          standsFor.push(null);
+        }
       }
       if (!peer.isWell && homes.includes(id)) missing.push(id);
     }
@@ -440,13 +447,15 @@ export class Cluster {
       targets.push(peer);
       hintFor.push(owner);
       counted.push(peer);
+      standsFor.push(peers.get(owner));
     }
-    const quotas: Quota[] = [{ peers: counted, need: Math.max(0, Math.min(w, homes.length) - copies) }];
+    const quotas: Quota[] = [{ peers: counted, need: Math.max(0, Math.min(w, homes.length) - copies), standsFor }];
     if (gaining.length > 0) {
       const target = ring.target(p);
       const fresh = target.filter((id) => id !== self).map((id) => peers.get(id));
       const own = target.includes(self) ? 1 : 0;
-      quotas.push({ peers: fresh, need: Math.max(0, Math.min(w, target.length) - own) });
+      const need = Math.max(0, Math.min(w, target.length) - own);
+      quotas.push({ peers: fresh, need, standsFor: fresh.map(() => null) });
     }
     return this.intern({
       targets,
@@ -454,6 +463,8 @@ export class Cluster {
       hintFor,
       quotas,
       self: copies,
+      // without stand-ins there is no difference, and a tick has fewer groups
+      firm: firm && standsFor.some((x) => x !== null),
       min: Math.min(min, homes.length),
       absent,
       ticket: 0,
@@ -473,8 +484,9 @@ export class Cluster {
       targets: well.slice(0, need),
       spares: well.slice(need),
       hintFor: well.slice(0, need).map(() => null),
-      quotas: [{ peers: well.slice(0, need), need }],
+      quotas: [{ peers: well.slice(0, need), need, standsFor: well.slice(0, need).map(() => null) }],
       self: 1,
+      firm: false,
       min: Math.min(min, homes.length),
       absent: [],
       ticket: 0,
@@ -494,6 +506,7 @@ export class Cluster {
       g.hintFor.join(),
       g.quotas.map((q) => `${ids(q.peers)}/${q.need}`).join(';'),
       g.self,
+      g.firm ? g.quotas.map((q) => q.standsFor.map((x) => x?.id ?? '').join()).join(';') : '',
       g.min,
       g.absent.join(),
     ].join('|');
@@ -533,7 +546,8 @@ export class Cluster {
     let more: Group[] | null = null;
     for (let i = 0; i < n; i++) {
       const end = at + 4 + w.buf.readUInt32LE(at);
-      const g = group ?? this.route(this.store.keys.partitionOf(made.slots[i])).write;
+      const route = this.route(this.store.keys.partitionOf(made.slots[i]));
+      const g = group ?? (firm ? route.firmWrite : route.write);
       if (op < 0) {
         op = this.replicator.begin(g);
         first = g;

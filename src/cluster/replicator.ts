@@ -59,6 +59,8 @@ const MAX_KEPT_TICKETS = 4096;
 export interface Quota {
   readonly peers: readonly Peer[];
   readonly need: number;
+  /** For whom each of the peers stands in; null for those that count in their own right. */
+  readonly standsFor: readonly (Peer | null)[];
 }
 
 /** Who takes part in an operation. Shared by all operations that go to the same nodes. */
@@ -71,6 +73,11 @@ export interface Group {
   readonly quotas: readonly Quota[];
   /** Copies that this node itself counts for. */
   readonly self: number;
+  /**
+   * Its operations' replies rest on the state: then a stand-in counts once its owner has really failed. A suspicion may
+   * be wrong, and on one side only.
+   */
+  readonly firm: boolean;
   /** Copies without which the operation has failed. */
   readonly min: number;
   /** Owners that can't be reached: what they miss is hinted here. */
@@ -670,12 +677,15 @@ export class Replicator {
   private verdict(t: Ticket, op: number, groups: readonly Group[]): boolean | null {
     let open = false;
     for (const group of groups)
-      for (const { peers, need } of group.quotas) {
+      for (const { peers, need, standsFor } of group.quotas) {
         let got = 0;
         let asked = 0;
-        for (const peer of peers) {
+        for (let i = 0; i < peers.length; i++) {
+          const peer = peers[i];
           const k = t.peers.indexOf(peer);
           if (k < 0 || peer.failedUpTo >= t.seqs[k]) continue;
+          const owner = standsFor[i];
+          if (group.firm && owner !== null && hasAcked(t, owner)) continue;
           if (t.refusals!.some((x) => x.op === op && x.peer === peer)) continue;
           if (peer.acked >= t.seqs[k]) got++;
           else if (peer.mayAnswer && t.expired !== group) asked++;
@@ -693,7 +703,7 @@ export class Replicator {
     let acks = 0;
     let short = false;
     for (let q = 0; q < quotas.length; q++) {
-      const { peers, need } = quotas[q];
+      const { peers, need, standsFor } = quotas[q];
       let got = 0;
       let open = 0;
       for (let i = 0; i < peers.length; i++) {
@@ -702,6 +712,11 @@ export class Replicator {
         if (k < 0) continue;
         const seq = t.seqs[k];
         if (peer.failedUpTo >= seq) continue;
+        const owner = standsFor[i];
+        if (group.firm && owner !== null && !hasFailed(t, owner)) {
+          if (!hasAcked(t, owner)) open++;
+          continue;
+        }
         if (peer.acked >= seq) got++;
         else if (peer.mayAnswer && t.expired !== group) open++;
       }
@@ -745,6 +760,17 @@ export class Replicator {
       this.events.failed(t, group, copies);
     }
   }
+}
+
+/** What this peer was sent of the ticket will not be acknowledged any more, or it was sent nothing. */
+function hasFailed(t: Ticket, peer: Peer): boolean {
+  const k = t.peers.indexOf(peer);
+  return k < 0 || peer.link === null || peer.failedUpTo >= t.seqs[k];
+}
+
+function hasAcked(t: Ticket, peer: Peer): boolean {
+  const k = t.peers.indexOf(peer);
+  return k >= 0 && peer.failedUpTo < t.seqs[k] && peer.acked >= t.seqs[k];
 }
 
 /** Puts another number at the head of a frame. */

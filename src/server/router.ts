@@ -372,7 +372,7 @@ export class Router implements ClusterServer {
     if (w > 0) {
       const homes = this.cluster.ring.homes(route.partition).length;
       const asked = Math.min(w, homes);
-      this.strictGroup = this.cluster.writeGroup(route.partition, asked, asked);
+      this.strictGroup = this.cluster.writeGroup(route.partition, asked, asked, false);
     }
     this.timeoutMs = timeoutMs;
     if (r > 0) {
