@@ -18,6 +18,7 @@ const SERVER = resolve(process.env['GRAMME_SERVER'] ?? join(ROOT, 'bin/gramme-se
 const FIRST_PORT = Number(process.env['NEMESIS_PORT'] ?? 7501);
 const LAST_PORT = 9999;
 const BUS_OFFSET = 10_000;
+const PAGES_OFFSET = 20_000;
 /** Ports that a cluster sets aside: its nodes and those that may be added. */
 const BLOCK = 12;
 const CALL_TIMEOUT_MS = 5000;
@@ -88,12 +89,18 @@ export class Member {
       '--port',
       String(port),
     ];
-    this.args.push('--cluster-port', String(port + BUS_OFFSET), '--dir', this.directory, ...args);
+    this.args.push('--cluster-port', String(port + BUS_OFFSET), '--metrics-port', String(port + PAGES_OFFSET));
+    this.args.push('--dir', this.directory, ...args);
     this.server = this.spawn();
   }
 
   get name(): string {
     return String(this.port);
+  }
+
+  /** Where a browser and a Prometheus look. */
+  get pages(): string {
+    return `http://127.0.0.1:${this.port + PAGES_OFFSET}`;
   }
 
   private spawn(): Server {
@@ -155,7 +162,7 @@ export class Member {
   }
 }
 
-/** The first port of a block in which nobody listens, neither for clients nor for nodes. */
+/** The first port of a block in which nobody listens: not for clients, not for nodes, not for browsers. */
 async function freeBlock(): Promise<number> {
   const isFree = (port: number) =>
     new Promise<boolean>((done) => {
@@ -165,7 +172,7 @@ async function freeBlock(): Promise<number> {
     });
   for (let first = FIRST_PORT; first + BLOCK <= LAST_PORT; first += BLOCK) {
     const ports = Array.from({ length: BLOCK }, (_, i) => first + i);
-    const free = await Promise.all(ports.flatMap((p) => [isFree(p), isFree(p + BUS_OFFSET)]));
+    const free = await Promise.all(ports.flatMap((p) => [p, p + BUS_OFFSET, p + PAGES_OFFSET].map(isFree)));
     if (free.every((x) => x)) return first;
   }
   throw new Error(`no ${BLOCK} free ports between ${FIRST_PORT} and ${LAST_PORT}`);
