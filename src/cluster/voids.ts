@@ -85,7 +85,11 @@ export class Voids {
   /** The peer has been told. */
   heard(peer: Peer, r: ByteReader): void {
     const list = this.byPeer.get(peer.id);
-    while (!r.done) list?.delete(`${r.u32()}/${r.u53()}`);
+    while (!r.done) {
+      // read in any case: it may be heard twice, or of a peer that is forgotten
+      const name = `${r.u32()}/${r.u53()}`;
+      list?.delete(name);
+    }
     if (list?.size === 0) this.byPeer.delete(peer.id);
   }
 
