@@ -4,9 +4,8 @@
  */
 import { memoryUse } from '../commands/info.ts';
 import type { Metrics } from '../ports/metrics.ts';
+import { MOST_SIBLINGS } from '../store/keyspace.ts';
 import type { GrammeServer } from './gramme.ts';
-
-const MOST_SIBLINGS = 10;
 
 /** Registers this server's numbers. Once a process. */
 export function registerMetrics(server: GrammeServer, metrics: Metrics): void {
