@@ -74,6 +74,18 @@ test('one node: /metrics counts what clients do, the page shows the node itself,
     assert.equal(sample(page, 'gramme_connected_clients'), 1);
     assert.ok(sample(page, 'process_resident_memory_bytes') > 0);
 
+    // divergent versions that readers saw (paper 6.3)
+    for (const v of ['a', 'b', 'c']) await redis.call('DSET', 'd', v);
+    await redis.call('DGET', 'd');
+    await redis.get('d');
+    await redis.mget('d', 'k1', 'd');
+    const versions = await read(`${url}/metrics`);
+    assert.equal(sample(versions, 'gramme_reads_with_3_siblings_total'), 4);
+    assert.equal(sample(versions, 'gramme_reads_with_2_siblings_total'), 0);
+    assert.match(await redis.info('dynamo'), /reads_with_1_sibling:1\r\n[\s\S]*reads_with_3_siblings:4\r\n/);
+    await redis.call('CONFIG', 'RESETSTAT');
+    assert.equal(sample(await read(`${url}/metrics`), 'gramme_reads_with_3_siblings_total'), 0);
+
     const shown = await fetch(url);
     const html = await shown.text();
     assert.equal(shown.status, 200);
@@ -193,6 +205,11 @@ test('three nodes: /metrics of each moves with what it does, and the page shows 
     assert.equal(plan?.nodes.find((x) => x.id === third.id.slice(0, 8))?.change, 'leaves');
     assert.match(await read(first.pages), /Planned/);
     assert.equal((await ringOf(second.pages)).plan, null);
+    // a plan that changes nothing takes its place
+    assert.equal(await first.call('DYNAMO', 'PLAN'), null);
+    assert.equal((await ringOf(first.pages)).plan, null);
+    await assert.rejects(first.call('DYNAMO', 'COMMIT'), /nothing is planned/);
+    await first.call('DYNAMO', 'PLAN', 'REMOVE', third.id);
     await first.call('DYNAMO', 'COMMIT');
     assert.equal((await ringOf(first.pages)).plan, null);
     assert.ok(await eventually(10_000, async () => (await ringOf(second.pages)).members === 2));

@@ -1,8 +1,10 @@
 /** The page in the browser, from facts made by hand: what it says, and that what other nodes say stays text. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { runInNewContext } from 'node:vm';
 import type { RingNode } from '../commands/ring-facts.ts';
 import { escapeHtml, type RingView, ringHtml, ringJson, runs } from './ring-page.ts';
+import { RING_SCRIPT } from './ring-script.ts';
 
 function node(i: number, about: Partial<RingNode> = {}): RingNode {
   return {
@@ -113,4 +115,50 @@ test('a node that waits for its cluster has an empty ring', () => {
   const html = ringHtml({ ...v, ring: { ...v.ring, layout: 0 } });
   assert.match(html, /waiting to join a cluster/);
   assert.ok(!html.includes('pathLength'));
+});
+
+test('the script puts the page as it is now in place of the old, and says so when it can not', async () => {
+  const stale = { hidden: true };
+  const shown: string[] = [];
+  let refresh: () => Promise<void> = async () => {};
+  const document = {
+    hidden: false,
+    getElementById: (id: string) => (id === 'stale' ? stale : null),
+    querySelector: () => ({ replaceWith: (main: string) => shown.push(main) }),
+  };
+  let answer: () => { ok: boolean; status: number; text: () => Promise<string> };
+  runInNewContext(RING_SCRIPT, {
+    document,
+    setInterval: (run: () => Promise<void>) => {
+      refresh = run;
+    },
+    AbortSignal: { timeout: () => undefined },
+    fetch: async (path: string) => {
+      assert.equal(path, '/');
+      return answer();
+    },
+    DOMParser: class {
+      parseFromString(text: string) {
+        return { querySelector: (what: string) => `${what} of ${text}` };
+      }
+    },
+  });
+  answer = () => ({ ok: true, status: 200, text: async () => 'page 1' });
+  await refresh();
+  assert.deepEqual([shown, stale.hidden], [['main of page 1'], true]);
+  answer = () => {
+    throw new Error('no connection');
+  };
+  await refresh();
+  assert.equal(stale.hidden, false);
+  answer = () => ({ ok: false, status: 500, text: async () => 'error' });
+  await refresh();
+  assert.deepEqual([shown.length, stale.hidden], [1, false]);
+  answer = () => ({ ok: true, status: 200, text: async () => 'page 2' });
+  document.hidden = true;
+  await refresh();
+  assert.equal(shown.length, 1, 'nobody looks');
+  document.hidden = false;
+  await refresh();
+  assert.deepEqual([shown[1], stale.hidden], ['main of page 2', true]);
 });
