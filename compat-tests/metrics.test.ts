@@ -5,7 +5,7 @@ import { after, test } from 'node:test';
 import { Redis } from 'ioredis';
 import { freshDirectory, killLeftovers, start } from './durability/server.ts';
 import { freePort } from './lib/servers.ts';
-import { eventually, type Member, TestCluster } from './nemesis/cluster.ts';
+import { eventually, type Member, PAGES, TestCluster } from './nemesis/cluster.ts';
 
 after(killLeftovers);
 
@@ -127,7 +127,7 @@ test('one node: /metrics counts what clients do, the page shows the node itself,
 
 test('three nodes: /metrics of each moves with what it does, and the page shows the ring as it sees it', async () => {
   const zone = `"<i>&'`;
-  const cluster = await TestCluster.start(3, '--cluster-partitions', '64', '--cluster-zone', zone);
+  const cluster = await TestCluster.start(3, ...PAGES, '--cluster-partitions', '64', '--cluster-zone', zone);
   try {
     const [first, second, third] = cluster.members;
     const calm = () =>

@@ -65,6 +65,12 @@ export async function eventually(timeoutMs: number, holds: () => Promise<boolean
   }
 }
 
+/** What is said to each node, or what depends on its port. */
+type Argument = string | ((port: number) => string);
+
+/** Directives for a cluster whose nodes have a port for browsers. */
+export const PAGES: readonly Argument[] = ['--metrics-port', (port) => String(port + PAGES_OFFSET)];
+
 /** One node: a place (ports, directory) and the process that is there at the moment. */
 export class Member {
   readonly port: number;
@@ -77,7 +83,7 @@ export class Member {
   private admin: Redis | null = null;
   private readonly args: string[];
 
-  constructor(port: number, args: string[]) {
+  constructor(port: number, args: readonly Argument[]) {
     this.port = port;
     this.directory = freshDirectory('gramme-nemesis-');
     this.args = [
@@ -89,8 +95,8 @@ export class Member {
       '--port',
       String(port),
     ];
-    this.args.push('--cluster-port', String(port + BUS_OFFSET), '--metrics-port', String(port + PAGES_OFFSET));
-    this.args.push('--dir', this.directory, ...args);
+    this.args.push('--cluster-port', String(port + BUS_OFFSET), '--dir', this.directory);
+    for (const arg of args) this.args.push(typeof arg === 'string' ? arg : arg(port));
     this.server = this.spawn();
   }
 
@@ -98,7 +104,7 @@ export class Member {
     return String(this.port);
   }
 
-  /** Where a browser and a Prometheus look. */
+  /** Where a browser and a Prometheus look, in a cluster that was started with PAGES. */
   get pages(): string {
     return `http://127.0.0.1:${this.port + PAGES_OFFSET}`;
   }
@@ -181,19 +187,19 @@ async function freeBlock(): Promise<number> {
 export class TestCluster {
   /** Those that belong to it; who has left is gone from here. */
   members: Member[] = [];
-  private readonly args: string[];
+  private readonly args: readonly Argument[];
   private nextPort: number;
 
-  private constructor(first: number, args: string[]) {
+  private constructor(first: number, args: readonly Argument[]) {
     this.args = args;
     this.nextPort = first;
   }
 
   /** Starts so many nodes at once, and waits until they are one cluster. */
-  static async start(nodes: number, ...directives: string[]): Promise<TestCluster> {
+  static async start(nodes: number, ...directives: Argument[]): Promise<TestCluster> {
     const first = await freeBlock();
     const seeds = Array.from({ length: nodes }, (_, i) => `127.0.0.1:${first + i + BUS_OFFSET}`).join(' ');
-    const args = ['--cluster-seeds', seeds, '--cluster-auto-join', 'yes', '--cluster-secret', 'nemesis'];
+    const args: Argument[] = ['--cluster-seeds', seeds, '--cluster-auto-join', 'yes', '--cluster-secret', 'nemesis'];
     args.push('--enable-debug-command', 'yes', ...directives);
     const cluster = new TestCluster(first, args);
     try {
