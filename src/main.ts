@@ -4,6 +4,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { GrammeError } from './base/errors.ts';
+import { HttpPages } from './platform/http.ts';
 import { openLog } from './platform/log.ts';
 import { PrometheusMetrics } from './platform/metrics.ts';
 import { SqliteEngine } from './platform/sqlite.ts';
@@ -12,6 +13,7 @@ import { TcpTransport } from './platform/tcp.ts';
 import { Config, parseArguments, parseConfigText } from './server/config.ts';
 import { registerMetrics } from './server/metrics.ts';
 import { openNode } from './server/node.ts';
+import { ringPages } from './server/ring-page.ts';
 import { VERSION } from './server/version.ts';
 
 const MB = 1024 * 1024;
@@ -116,11 +118,12 @@ async function serve(config: Config, log: ReturnType<typeof openLog>): Promise<n
     await server.store.close();
     throw error;
   }
-  const metrics = config.num('metrics-port') > 0 ? new PrometheusMetrics() : null;
-  if (metrics !== null) {
+  if (config.num('metrics-port') > 0) {
+    const metrics = new PrometheusMetrics();
     registerMetrics(server, metrics);
-    addresses.push(`http://${await metrics.listen(config.get('metrics-bind'), config.num('metrics-port'))}/metrics`);
-    void done.then(() => metrics.close());
+    const pages = new HttpPages([...ringPages(server), metrics.page]);
+    addresses.push(`http://${await pages.listen(config.get('metrics-bind'), config.num('metrics-port'))}`);
+    void done.then(() => pages.close());
   }
   await server.joined();
   log.info({ addresses, directory, version: VERSION, node: server.nodeId }, 'Ready to accept connections');

@@ -18,6 +18,7 @@ const SERVER = resolve(process.env['GRAMME_SERVER'] ?? join(ROOT, 'bin/gramme-se
 const FIRST_PORT = Number(process.env['NEMESIS_PORT'] ?? 7501);
 const LAST_PORT = 9999;
 const BUS_OFFSET = 10_000;
+const PAGES_OFFSET = 20_000;
 /** Ports that a cluster sets aside: its nodes and those that may be added. */
 const BLOCK = 12;
 const CALL_TIMEOUT_MS = 5000;
@@ -64,6 +65,12 @@ export async function eventually(timeoutMs: number, holds: () => Promise<boolean
   }
 }
 
+/** What is said to each node, or what depends on its port. */
+type Argument = string | ((port: number) => string);
+
+/** Directives for a cluster whose nodes have a port for browsers. */
+export const PAGES: readonly Argument[] = ['--metrics-port', (port) => String(port + PAGES_OFFSET)];
+
 /** One node: a place (ports, directory) and the process that is there at the moment. */
 export class Member {
   readonly port: number;
@@ -76,7 +83,7 @@ export class Member {
   private admin: Redis | null = null;
   private readonly args: string[];
 
-  constructor(port: number, args: string[]) {
+  constructor(port: number, args: readonly Argument[]) {
     this.port = port;
     this.directory = freshDirectory('gramme-nemesis-');
     this.args = [
@@ -88,12 +95,18 @@ export class Member {
       '--port',
       String(port),
     ];
-    this.args.push('--cluster-port', String(port + BUS_OFFSET), '--dir', this.directory, ...args);
+    this.args.push('--cluster-port', String(port + BUS_OFFSET), '--dir', this.directory);
+    for (const arg of args) this.args.push(typeof arg === 'string' ? arg : arg(port));
     this.server = this.spawn();
   }
 
   get name(): string {
     return String(this.port);
+  }
+
+  /** Where a browser and a Prometheus look, in a cluster that was started with PAGES. */
+  get pages(): string {
+    return `http://127.0.0.1:${this.port + PAGES_OFFSET}`;
   }
 
   private spawn(): Server {
@@ -155,7 +168,7 @@ export class Member {
   }
 }
 
-/** The first port of a block in which nobody listens, neither for clients nor for nodes. */
+/** The first port of a block in which nobody listens: not for clients, not for nodes, not for browsers. */
 async function freeBlock(): Promise<number> {
   const isFree = (port: number) =>
     new Promise<boolean>((done) => {
@@ -165,7 +178,7 @@ async function freeBlock(): Promise<number> {
     });
   for (let first = FIRST_PORT; first + BLOCK <= LAST_PORT; first += BLOCK) {
     const ports = Array.from({ length: BLOCK }, (_, i) => first + i);
-    const free = await Promise.all(ports.flatMap((p) => [isFree(p), isFree(p + BUS_OFFSET)]));
+    const free = await Promise.all(ports.flatMap((p) => [p, p + BUS_OFFSET, p + PAGES_OFFSET].map(isFree)));
     if (free.every((x) => x)) return first;
   }
   throw new Error(`no ${BLOCK} free ports between ${FIRST_PORT} and ${LAST_PORT}`);
@@ -174,19 +187,19 @@ async function freeBlock(): Promise<number> {
 export class TestCluster {
   /** Those that belong to it; who has left is gone from here. */
   members: Member[] = [];
-  private readonly args: string[];
+  private readonly args: readonly Argument[];
   private nextPort: number;
 
-  private constructor(first: number, args: string[]) {
+  private constructor(first: number, args: readonly Argument[]) {
     this.args = args;
     this.nextPort = first;
   }
 
   /** Starts so many nodes at once, and waits until they are one cluster. */
-  static async start(nodes: number, ...directives: string[]): Promise<TestCluster> {
+  static async start(nodes: number, ...directives: Argument[]): Promise<TestCluster> {
     const first = await freeBlock();
     const seeds = Array.from({ length: nodes }, (_, i) => `127.0.0.1:${first + i + BUS_OFFSET}`).join(' ');
-    const args = ['--cluster-seeds', seeds, '--cluster-auto-join', 'yes', '--cluster-secret', 'nemesis'];
+    const args: Argument[] = ['--cluster-seeds', seeds, '--cluster-auto-join', 'yes', '--cluster-secret', 'nemesis'];
     args.push('--enable-debug-command', 'yes', ...directives);
     const cluster = new TestCluster(first, args);
     try {

@@ -26,6 +26,8 @@ export const breaks = {
   compactsAlone: false,
   /** A forwarded command that is tried again elsewhere is taken for a new one. */
   retriesUnnamed: false,
+  /** Nobody is told that a run of a command does not count since another one does. */
+  neverVoids: false,
   /** A coordinator always takes itself to have everything. */
   assumesTenure: false,
   /** A replica's news is merged, but the reply that did not know of it goes out. */

@@ -25,7 +25,8 @@ const RETRY_MS = 500;
 
 interface Owner {
   keys: Map<string, KeyPlace>;
-  underWay: Set<string>;
+  /** What is being delivered, by the number of its delivery: an earlier one's outcome says nothing of a later one. */
+  underWay: Map<string, number>;
   overflown: boolean;
   retryAt: number;
 }
@@ -35,7 +36,8 @@ export class Hints {
   private toPut: HintRow[] = [];
   private toDrop: HintRow[] = [];
   private timer: Timer | null = null;
-  private writing = false;
+  private writing: Promise<void> | null = null;
+  private deliveries = 0;
   private readonly store: Store;
   private readonly engine: Engine;
   private readonly peers: Peers;
@@ -45,6 +47,7 @@ export class Hints {
   private readonly timers: Timers;
   private readonly log: Log;
   private readonly isOwner: (id: string) => boolean;
+  private readonly limit: number;
   stats = { added: 0, delivered: 0, overflown: 0 };
 
   constructor(parts: {
@@ -56,8 +59,11 @@ export class Hints {
     timers: Timers;
     log: Log;
     isOwner: (id: string) => boolean;
+    /** Hints for one owner, at most. */
+    limit?: number;
   }) {
     this.isOwner = parts.isOwner;
+    this.limit = parts.limit ?? MAX_HINTS;
     this.store = parts.store;
     this.engine = parts.store.engine;
     this.peers = parts.peers;
@@ -79,6 +85,7 @@ export class Hints {
 
   async stop(): Promise<void> {
     this.timer?.cancel();
+    await this.writing;
     await this.flush();
   }
 
@@ -114,7 +121,7 @@ export class Hints {
   private ownerOf(id: string): Owner {
     let o = this.owners.get(id);
     if (o === undefined) {
-      o = { keys: new Map(), underWay: new Set(), overflown: false, retryAt: 0 };
+      o = { keys: new Map(), underWay: new Map(), overflown: false, retryAt: 0 };
       this.owners.set(id, o);
     }
     return o;
@@ -127,7 +134,7 @@ export class Hints {
     // written again while it is being delivered: it must go once more
     o.underWay.delete(name);
     if (o.keys.has(name)) return;
-    if (o.keys.size >= MAX_HINTS) {
+    if (o.keys.size >= this.limit) {
       if (!o.overflown)
         this.log.warn({ owner: owner.slice(0, 8) }, 'too many hints for a node; the trees will find the rest');
       o.overflown = true;
@@ -145,12 +152,23 @@ export class Hints {
     if (o === undefined) return;
     for (const place of o.keys.values()) this.toDrop.push({ owner, db: place.db.index, key: place.key });
     this.owners.delete(owner);
+    // what is still said of its deliveries is not for an owner of that name who comes later
+    o.keys.clear();
+    o.underWay.clear();
   }
 
-  private async flush(): Promise<void> {
-    if (this.writing || (this.toPut.length === 0 && this.toDrop.length === 0)) return;
-    this.writing = true;
-    const { toPut, toDrop } = this;
+  private flush(): Promise<void> {
+    if (this.writing !== null || (this.toPut.length === 0 && this.toDrop.length === 0)) return Promise.resolve();
+    this.writing = this.write().finally(() => {
+      this.writing = null;
+    });
+    return this.writing;
+  }
+
+  private async write(): Promise<void> {
+    const { toDrop } = this;
+    // what was delivered before it was written needs no row, and nobody would ever drop that
+    const toPut = this.toPut.filter((h) => this.owners.get(h.owner)?.keys.has(`${h.db}:${h.key}`));
     this.toPut = [];
     this.toDrop = [];
     try {
@@ -159,8 +177,6 @@ export class Hints {
       if (toPut.length > 0) await this.engine.putHints(toPut);
     } catch (error) {
       this.log.warn({ error: String(error) }, 'hints could not be written; they are in memory');
-    } finally {
-      this.writing = false;
     }
   }
 
@@ -191,13 +207,15 @@ export class Hints {
     for (const [name, place] of o.keys) {
       if (o.underWay.size >= window) break;
       if (o.underWay.has(name)) continue;
-      o.underWay.add(name);
+      const delivery = ++this.deliveries;
+      o.underWay.set(name, delivery);
       open++;
       this.states.send(peer, place, {
         durable: !breaks.dropsUnsynced,
         done: (ok) => {
           over();
-          const current = o.underWay.delete(name);
+          const current = o.underWay.get(name) === delivery;
+          if (current) o.underWay.delete(name);
           if (!ok) {
             o.retryAt = now + RETRY_MS;
             return;

@@ -69,8 +69,8 @@ export class Membership {
   private saving: Promise<void> = Promise.resolve();
   private allLinkedSince = 0;
   private leaving = false;
-  /** A plan that waits for `commit`. */
-  private planned: Layout | null = null;
+  /** What `plan` has shown last. */
+  private planned: { next: Layout; plan: Plan } | null = null;
 
   private constructor(parts: MembershipParts, options: MembershipOptions, ring: Ring, session: number, nonce: number) {
     this.parts = parts;
@@ -451,6 +451,8 @@ export class Membership {
    * @param without ids of nodes to remove, dead ones among them
    */
   plan(without: readonly string[] = []): { next: Layout; plan: Plan } | null {
+    // what was planned before is not to be committed after this, whatever comes of it
+    this.planned = null;
     const { layout } = this.ring;
     const members = new Map<string, Member>();
     for (const m of layout?.members ?? []) members.set(m.id, m);
@@ -471,17 +473,22 @@ export class Membership {
       layout.members.length === next.members.length &&
       layout.members.every((m, i) => JSON.stringify(m) === JSON.stringify(next.members[i]));
     if (same) return null;
-    this.planned = next;
-    return { next, plan: planMoves(layout, next, this.options.n) };
+    this.planned = { next, plan: planMoves(layout, next, this.options.n) };
+    return this.planned;
+  }
+
+  /** A plan of this node's that waits for `commit`; null when there is none, or when the layout has changed since. */
+  get pendingPlan(): Plan | null {
+    return this.planned?.plan ?? null;
   }
 
   /** Goes over to what `plan` has shown last. Returns the version, or null when there is nothing planned. */
   commit(without: readonly string[]): number | null {
-    const { planned } = this;
-    if (planned === null || planned.version !== (this.ring.layout?.version ?? 0) + 1) return null;
+    const next = this.planned?.next;
+    if (next === undefined || next.version !== (this.ring.layout?.version ?? 0) + 1) return null;
     for (const id of without) this.expel(id);
-    this.advance(planned);
-    return planned.version;
+    this.advance(next);
+    return next.version;
   }
 
   private expel(id: string): void {

@@ -7,6 +7,7 @@
 import { SLOTS } from '../ring/slots.ts';
 import type { Server } from '../server/server.ts';
 import { REDIS_VERSION, VERSION } from '../server/version.ts';
+import { MOST_SIBLINGS } from '../store/keyspace.ts';
 import { clusterEnabled, clusterSize, knownNodes } from './cluster.ts';
 import type { CommandContext, CommandSpec } from './command.ts';
 
@@ -340,9 +341,6 @@ function keyspaceSection({ server }: CommandContext): Fields {
   });
   return fields;
 }
-
-/** Most siblings that reads are counted by one by one; the last count is of that many or more. */
-const MOST_SIBLINGS = 10;
 
 /** What only a node with peers has. */
 function clusterFields({ router, nodeId, keys }: Server): Fields {

@@ -9,7 +9,6 @@ import type { Cluster } from '../cluster/cluster.ts';
 import { type Holding, holdingOf } from '../cluster/operator.ts';
 import type { Peer } from '../cluster/peers.ts';
 import type { ReplyWriter } from '../resp/reply.ts';
-import { balance } from '../ring/balance.ts';
 import { formatPlan } from '../ring/plan.ts';
 import { positionOf } from '../ring/position.ts';
 import type { Server } from '../server/server.ts';
@@ -17,8 +16,8 @@ import type { KeyPlace } from '../store/keyspace.ts';
 import { TYPE_NAMES } from '../types/kinds.ts';
 import { isAllowed } from './admin.ts';
 import { partitionArgument } from './args.ts';
-import { clusterSize, knownNodes, placeOf } from './cluster.ts';
 import type { CommandContext, CommandSpec } from './command.ts';
+import { clusterOf, ringFacts, stateOf } from './ring-facts.ts';
 
 const ALONE = new ReplyError(
   'ERR this node is alone: start it with cluster-port, cluster-seeds or cluster-auto-join for it to have peers',
@@ -29,8 +28,6 @@ const LINKS_GUARDED = new ReplyError(
 const NOTHING_PLANNED = new ReplyError('ERR nothing is planned: DYNAMO PLAN shows what would change');
 /** Nodes of the preference list that EXPLAIN shows and asks. */
 const EXPLAINED_NODES = 16;
-/** Weights are whole numbers in a layout: hundredths of `cluster-weight`. */
-const WEIGHT_UNIT = 100;
 
 type Value = string | number | null | readonly Value[] | { readonly [name: string]: Value };
 
@@ -54,23 +51,9 @@ function replyValue(out: ReplyWriter, v: Value): void {
   }
 }
 
-/** The cluster that this node belongs to or waits for, or null for a node alone. */
-function clusterOf(server: Server): Cluster | null {
-  const cluster = server.router?.cluster ?? null;
-  return cluster === null || cluster.ring.layout === null ? null : cluster;
-}
-
 function peersOf(c: CommandContext): Cluster {
   if (c.server.router === null) throw ALONE;
   return c.server.router.cluster;
-}
-
-/** How this node sees another one. */
-function stateOf(cluster: Cluster, id: string): string {
-  if (id === cluster.self) return 'self';
-  const peer = cluster.peers.byId.get(id);
-  if (peer === undefined || (peer.link === null && peer.state === 'alive')) return 'down';
-  return cluster.bus.isCut(id) ? 'cut' : peer.state;
 }
 
 function named(c: CommandContext, cluster: Cluster, i: number): Peer {
@@ -163,84 +146,19 @@ async function explained(server: Server, cluster: Cluster | null, place: KeyPlac
 // ---------------------------------------------------------------------- RING, HINTS, REPAIR
 
 function ring(c: CommandContext): void {
-  const { server, keys } = c;
-  const cluster = clusterOf(server);
-  replyValue(c.out, cluster === null ? ringAlone(server, keys.partitions) : ringOf(cluster));
-}
-
-function ringAlone(server: Server, partitions: number): Value {
-  const { config } = server;
-  const waiting = server.router !== null;
-  return {
-    partitions,
-    layout: waiting ? 0 : 1,
-    n: config.num('cluster-n'),
-    moving: 0,
-    imbalance: 0,
-    size: waiting ? 0 : 1,
-    nodes: [
-      {
-        id: server.nodeId,
-        address: `127.0.0.1:${config.num('port')}`,
-        bus: '',
-        host: config.get('cluster-host'),
-        zone: config.get('cluster-zone'),
-        weight: config.get('cluster-weight'),
-        partitions: waiting ? 0 : partitions,
-        replicas: waiting ? 0 : partitions,
-        share: waiting ? '0.0000' : '1.0000',
-        off: '0.0000',
-        state: 'self',
-        member: waiting ? 0 : 1,
-        leaving: 0,
-        moving: 0,
-        layout: waiting ? 0 : 1,
-      },
-    ],
-  };
-}
-
-function ringOf(cluster: Cluster): Value {
-  const { ring: r, membership } = cluster;
-  const layout = r.layout!;
-  const { shares, imbalance } = balance(layout, r.n);
-  const gaining = new Map<string, number>();
-  const moving = r.moving();
-  for (const p of moving) {
-    for (const id of r.gaining(p)) if (!r.hasConfirmed(p, id)) gaining.set(id, (gaining.get(id) ?? 0) + 1);
-  }
-  const replicas = shares.reduce((sum, s) => sum + s.replicas, 0);
-  return {
-    partitions: layout.partitions,
-    layout: layout.version,
-    n: r.n,
-    moving: moving.length,
-    imbalance: imbalance.toFixed(4),
-    size: clusterSize(cluster),
-    nodes: knownNodes(cluster).map((id) => {
-      const i = layout.members.findIndex((m) => m.id === id);
-      const facts = membership.gossip.entry(id)?.facts;
-      const about = i >= 0 ? layout.members[i] : facts;
-      const { host, port } = placeOf(cluster, id);
-      return {
-        id,
-        address: `${host.includes(':') ? `[${host}]` : host}:${port}`,
-        bus: facts?.bus ?? about?.bus ?? '',
-        host: about?.host ?? '',
-        zone: about?.zone ?? '',
-        weight: String((about?.weight ?? 0) / WEIGHT_UNIT),
-        partitions: i >= 0 ? shares[i].tokens : 0,
-        replicas: i >= 0 ? shares[i].replicas : 0,
-        share: (i >= 0 && replicas > 0 ? shares[i].replicas / replicas : 0).toFixed(4),
-        off: (i >= 0 ? shares[i].off : 0).toFixed(4),
-        state: stateOf(cluster, id),
-        member: i >= 0 ? 1 : 0,
-        leaving: membership.isLeaving(id) ? 1 : 0,
-        moving: gaining.get(id) ?? 0,
-        layout: facts?.layout.version ?? 0,
-      };
-    }),
-  };
+  const { nodes, ...facts } = ringFacts(c.server);
+  replyValue(c.out, {
+    ...facts,
+    imbalance: facts.imbalance.toFixed(4),
+    nodes: nodes.map((x) => ({
+      ...x,
+      weight: String(x.weight),
+      share: x.share.toFixed(4),
+      off: x.off.toFixed(4),
+      member: x.member ? 1 : 0,
+      leaving: x.leaving ? 1 : 0,
+    })),
+  });
 }
 
 function hints(c: CommandContext): void {

@@ -194,8 +194,12 @@ function mget(c: CommandContext): void {
   out.array(n);
   for (let i = 1; i <= n; i++) {
     const o = keys.find(db, argv.str(i), c.slot(i));
-    if (o === null || o.type !== 1) out.nil();
-    else replyValue(out, o);
+    if (o === null || o.type !== 1) {
+      out.nil();
+      continue;
+    }
+    keys.countSiblings(o);
+    replyValue(out, o);
   }
 }
 

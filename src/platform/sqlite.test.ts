@@ -485,3 +485,29 @@ test('sizes are those of the files', async () => {
   assert.ok(later.data > 0);
   await engine.close();
 });
+
+test('hints are rows of their own file: there once, dropped by name, and kept over a restart', async () => {
+  const directory = freshDirectory();
+  const hints = (rows: { owner: string; db: number; key: string }[]) =>
+    rows.map((h) => `${h.owner}/${h.db}/${Buffer.from(h.key, 'latin1').toString('hex')}`).sort();
+  const key = Buffer.from("\0\xff'%_", 'latin1').latin1Slice();
+  let engine = await open(directory);
+  assert.ok(!fs.existsSync(path.join(directory, 'hints.db')), 'a node without peers has no such file');
+  assert.deepEqual(await engine.readHints(), []);
+  const all = ['b', 'c'].flatMap((owner) => [0, 1].flatMap((db) => ['', 'k', key].map((k) => ({ owner, db, key: k }))));
+  await engine.putHints(all);
+  await engine.putHints([all[0], all[1], { owner: 'd', db: 0, key: 'k' }]);
+  await engine.dropHints([
+    { owner: 'd', db: 0, key: 'k' },
+    { owner: 'd', db: 5, key: 'never' },
+  ]);
+  await engine.close();
+  engine = await open(directory);
+  assert.deepEqual(hints(await engine.readHints()), hints(all));
+  await engine.dropHints(all.filter((h) => h.key === key));
+  await engine.dropHints([]);
+  await engine.close();
+  engine = await open(directory);
+  assert.deepEqual(hints(await engine.readHints()), hints(all.filter((h) => h.key !== key)));
+  await engine.close();
+});

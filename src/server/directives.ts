@@ -571,8 +571,20 @@ const SECTIONS: Record<string, Row[]> = {
       integer(1n, INT_MAX),
       'Milliseconds within which a request should be answered; INFO says how many were.',
     ],
-    ['metrics-port', '0', 'start', port, 'Port on which a Prometheus finds /metrics; 0 for none.'],
-    ['metrics-bind', '127.0.0.1', 'start', text, 'Address of the metrics port. The page has no password.'],
+    [
+      'metrics-port',
+      '0',
+      'start',
+      port,
+      'HTTP port: the ring for a browser at /, and /metrics for a Prometheus; 0 for none.',
+    ],
+    [
+      'metrics-bind',
+      '127.0.0.1',
+      'start',
+      text,
+      'Address of the metrics port. Its pages have no password, and change nothing.',
+    ],
   ],
   Cluster: [
     ['cluster-port', '0', 'start', port, 'Port of the cluster bus; 0 for port + 10000.'],

@@ -4,9 +4,9 @@
  */
 import { memoryUse } from '../commands/info.ts';
 import type { Metrics } from '../ports/metrics.ts';
+import { MOST_SIBLINGS } from '../store/keyspace.ts';
 import type { GrammeServer } from './gramme.ts';
 
-const MOST_SIBLINGS = 10;
 const PERCENTILES: readonly [name: string, percent: number][] = [
   ['p50', 50],
   ['p99', 99],

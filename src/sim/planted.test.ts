@@ -181,6 +181,46 @@ test('acknowledgements that wait at the door after a stall are taken for missing
     }),
   ));
 
+/**
+ * A coordinator hears of a command and is heard by nobody: it runs it, and the client's own node, left without an answer,
+ * has another one run it too.
+ */
+async function ranTwice(s: Scene, [first, second, third]: Machine[], ask: () => Promise<Op>): Promise<void> {
+  s.cluster.network.cut(first.host, second.host);
+  s.cluster.network.cut(first.host, third.host);
+  const runs = [first, second].map((m) => ({ stats: m.server!.keys.stats, before: m.server!.keys.stats.events }));
+  const answer = ask();
+  await s.until('the first has run it', () => runs[0].stats.events > runs[0].before);
+  s.cut(first, second);
+  s.cut(first, third);
+  assert.equal((await answer).result, 'ok');
+  assert.ok(runs[1].stats.events > runs[1].before, 'the second has run it');
+}
+
+test('nobody is told that a run does not count: an increment counts twice', () =>
+  finds(
+    'neverVoids',
+    ['increments'],
+    scene({ nodes: 3, partitions: 1 }, 'c0', async (s, machines) => {
+      const increment = () => s.ask(machines[2], 'incr', ['INCR', 'c0']);
+      await increment();
+      await s.sleep(1000);
+      await ranTwice(s, machines, increment);
+    }),
+  ));
+
+test('nobody is told that a run does not count: what its client has deleted since comes back', () =>
+  finds(
+    'neverVoids',
+    ['nothing undead'],
+    scene({ nodes: 3, partitions: 1 }, 'r0', async (s, machines) => {
+      const [, , third] = machines;
+      await ranTwice(s, machines, () => s.ask(third, 'setnx', ['SET', 'r0', 'v', 'NX']));
+      await s.sleep(100);
+      await s.ask(third, 'del', ['DEL', 'r0']);
+    }),
+  ));
+
 // ---------------------------------------------------------------------- reaping
 
 /** So far ahead is the clock of the one who reaps that every tombstone is old enough. */

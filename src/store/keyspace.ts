@@ -53,6 +53,9 @@ import {
 /** Thrown when a command needs a key that is not resident. */
 export const MISS = { miss: true };
 
+/** Reads that found so many siblings, or more, are counted together. */
+export const MOST_SIBLINGS = 10;
+
 export interface KeyPlace {
   db: Database;
   key: string;
@@ -153,7 +156,7 @@ export class Keyspace {
   mayExpire: ((slot: number) => boolean) | null = null;
   /** Called for each change of a key, as keyspace notifications name it. */
   notify: ((db: Database, event: string, key: string, kind: string) => void) | null = null;
-  stats = { hits: 0, misses: 0, expired: 0, events: 0, siblings: new Array<number>(11).fill(0) };
+  stats = { hits: 0, misses: 0, expired: 0, events: 0, siblings: new Array<number>(MOST_SIBLINGS + 1).fill(0) };
 
   private readonly clock: HybridClock;
   readonly journal: Journal;
@@ -255,15 +258,15 @@ export class Keyspace {
   findString(db: Database, key: string, slot: number): StoredKey | null {
     const o = this.find(db, key, slot);
     if (o !== null && o.type !== STRING) throw WRONG_TYPE;
-    if (o !== null && o.state !== null) this.countSiblings(o);
-    else if (o !== null) this.stats.siblings[1]++;
+    if (o !== null) this.countSiblings(o);
     return o;
   }
 
-  private countSiblings(o: StoredKey): void {
+  /** Counts a read of a string by the versions that the reader could see: those not past their deadlines (paper 6.3). */
+  countSiblings(o: StoredKey): void {
     let n = 0;
-    for (let e = o.state!.get(REGISTER); e !== null; e = e.next) n++;
-    this.stats.siblings[Math.min(Math.max(1, n), 10)]++;
+    if (o.state !== null) for (let e = o.state.get(REGISTER); e !== null; e = e.next) if (alive(e, this.now)) n++;
+    this.stats.siblings[Math.min(Math.max(1, n), MOST_SIBLINGS)]++;
   }
 
   /** As `peek`, for a command that will write: a key past its deadline is removed first. */

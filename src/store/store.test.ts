@@ -450,3 +450,46 @@ test('two writes with the same old context stay side by side; one that has seen 
   for (let i = 0; i < 9; i++) keys.putSibling(db, 'k', s, `${i}`, 0, null);
   assert.throws(() => keys.putSibling(db, 'k', s, 'one more', 0, null), { message: /^TOOMANYSIBLINGS/ });
 });
+
+test('reads are counted by the versions that they find', async () => {
+  const time = new VirtualTime();
+  const store = await open(new MemoryEngine(), time);
+  const { keys } = store;
+  const db = keys.names[0];
+  /** What one read adds, by number of versions. */
+  const read = (key: string): Record<number, number> => {
+    const before = [...keys.stats.siblings];
+    keys.findString(db, key, slotOf(key));
+    return Object.fromEntries(
+      keys.stats.siblings.flatMap((n, i) => (n > before[i] ? [[i, n - before[i]] as [number, number]] : [])),
+    );
+  };
+  const put = (value: string, deadline = 0, seen: Seen | null = null) =>
+    keys.putSibling(db, 'k', slotOf('k'), value, deadline, seen);
+  assert.deepEqual(read('k'), {}, 'a key that is not there has no versions');
+  keys.set(db, null, 'plain', slotOf('plain'), 'v', 0);
+  assert.deepEqual(read('plain'), { 1: 1 });
+  keys.incrementBy(db, null, 'counter', slotOf('counter'), '1', '1');
+  assert.deepEqual(read('counter'), { 1: 1 });
+  for (let n = 1; n <= 10; n++) {
+    put(`v${n}`);
+    assert.deepEqual(read('k'), { [n]: 1 });
+  }
+  keys.maxSiblings = 20;
+  for (let n = 11; n <= 13; n++) put(`v${n}`);
+  assert.deepEqual(read('k'), { 10: 1 }, 'ten or more');
+  // a write that has seen them all settles them
+  put('one', 0, seenOf(keys.object(db, 'k', slotOf('k'))));
+  assert.deepEqual(read('k'), { 1: 1 });
+  // a version past its deadline is shown to nobody
+  put('short', keys.now + 100);
+  assert.deepEqual(read('k'), { 2: 1 });
+  keys.now += 101;
+  assert.deepEqual(read('k'), { 1: 1 });
+  // looks that are no reads of the value
+  const counts = [...keys.stats.siblings];
+  keys.peek(db, 'k');
+  keys.find(db, 'k', slotOf('k'));
+  keys.findStringForWrite(db, 'k', slotOf('k'));
+  assert.deepEqual(keys.stats.siblings, counts);
+});
