@@ -74,3 +74,26 @@ test('a timeout that a request names is kept', async () => {
   }
   assert.ok(await eventually(SETTLE_MS, async () => (await peersAlive(lonely)) === others.length));
 });
+
+test('durable-writes: so many other nodes have a write on disk before it is acknowledged', async () => {
+  const { members } = cluster;
+  const all = (...command: [string, ...string[]]) => Promise.all(members.map((m) => m.call(...command)));
+  const fsyncs = async () => {
+    const counts = await Promise.all(members.map(async (m) => Number((await m.info('dynamo')).get('journal_fsyncs'))));
+    return counts.reduce((sum, n) => sum + n, 0);
+  };
+  const WRITES = 20;
+  await all('CONFIG', 'SET', 'appendfsync', 'no');
+  for (const nodes of [0, 1, 2]) {
+    await all('CONFIG', 'SET', 'durable-writes', String(nodes));
+    const before = await fsyncs();
+    for (let i = 0; i < WRITES; i++) await lonely.call('SET', `durable:${nodes}:${i}`, 'v');
+    const made = (await fsyncs()) - before;
+    assert.ok(
+      nodes === 0 ? made < WRITES : made >= WRITES * nodes,
+      `${made} fsyncs for ${WRITES} writes, ${nodes} nodes`,
+    );
+  }
+  await all('CONFIG', 'SET', 'durable-writes', '0');
+  await all('CONFIG', 'SET', 'appendfsync', 'everysec');
+});

@@ -32,6 +32,7 @@ import { Trees } from './trees.ts';
 import { Voids } from './voids.ts';
 
 const HINTS_MS = 200;
+const NO_PEERS: readonly Peer[] = [];
 /** A member that was started waits this long for the others, in ms. */
 const START_MS = 1500;
 
@@ -40,6 +41,8 @@ export interface ClusterOptions {
   r: number;
   w: number;
   writeMin: () => number;
+  /** Other nodes that must have a write on disk before it is acknowledged. */
+  durable: () => number;
   readMin: () => number;
   /** Ms; background work gives way while the foreground's 99th percentile is above it. 0 for never. */
   backgroundLatency: () => number;
@@ -449,20 +452,28 @@ export class Cluster {
       counted.push(peer);
       standsFor.push(peers.get(owner));
     }
-    const quotas: Quota[] = [{ peers: counted, need: Math.max(0, Math.min(w, homes.length) - copies), standsFor }];
+    const quotas: Quota[] = [
+      { peers: counted, need: Math.max(0, Math.min(w, homes.length) - copies), standsFor, durable: false },
+    ];
     if (gaining.length > 0) {
       const target = ring.target(p);
       const fresh = target.filter((id) => id !== self).map((id) => peers.get(id));
       const own = target.includes(self) ? 1 : 0;
       const need = Math.max(0, Math.min(w, target.length) - own);
-      quotas.push({ peers: fresh, need, standsFor: fresh.map(() => null) });
+      quotas.push({ peers: fresh, need, standsFor: fresh.map(() => null), durable: false });
     }
+    // always the same ones, and those that are asked last to compare reads: an fsync keeps the fewest waiting
+    const wanted = this.options.durable();
+    const durable = wanted === 0 ? NO_PEERS : this.wellHomes(p).slice(-wanted);
+    if (durable.length > 0)
+      quotas.push({ peers: durable, need: durable.length, standsFor: durable.map(() => null), durable: true });
     return this.intern({
       targets,
       spares: [],
       hintFor,
       quotas,
       self: copies,
+      durable,
       // without stand-ins there is no difference, and a tick has fewer groups
       firm: firm && standsFor.some((x) => x !== null),
       min: Math.min(min, homes.length),
@@ -471,21 +482,27 @@ export class Cluster {
     });
   }
 
+  /** The other homes that are well, beginning with those that follow this node: so all have as much to do. */
+  private wellHomes(p: number): Peer[] {
+    const { self } = this;
+    const others = this.ring.homes(p).filter((id) => id !== self && this.peers.get(id).isWell);
+    const inOrder = [...others.filter((id) => id > self).sort(), ...others.filter((id) => id < self).sort()];
+    return inOrder.map((id) => this.peers.get(id));
+  }
+
   private readGroup(p: number, r: number, min: number): Group {
     const { ring, peers, self } = this;
     const homes = ring.homes(p);
-    const well: Peer[] = [];
-    // each node asks those that follow it, so that all have as much to do
-    for (const id of homes.filter((x) => x > self).sort()) if (peers.get(id).isWell) well.push(peers.get(id));
-    for (const id of homes.filter((x) => x < self).sort()) if (peers.get(id).isWell) well.push(peers.get(id));
+    const well = this.wellHomes(p);
     const copies = homes.includes(self) ? 1 : 0;
     const need = Math.max(0, Math.min(r, homes.length) - copies);
     return this.intern({
       targets: well.slice(0, need),
       spares: well.slice(need),
       hintFor: well.slice(0, need).map(() => null),
-      quotas: [{ peers: well.slice(0, need), need, standsFor: well.slice(0, need).map(() => null) }],
+      quotas: [{ peers: well.slice(0, need), need, standsFor: well.slice(0, need).map(() => null), durable: false }],
       self: 1,
+      durable: NO_PEERS,
       firm: false,
       min: Math.min(min, homes.length),
       absent: [],
@@ -509,6 +526,7 @@ export class Cluster {
       g.firm ? g.quotas.map((q) => q.standsFor.map((x) => x?.id ?? '').join()).join(';') : '',
       g.min,
       g.absent.join(),
+      ids(g.durable),
     ].join('|');
     const known = this.groups.get(name);
     if (known !== undefined) return known;

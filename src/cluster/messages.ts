@@ -38,6 +38,8 @@ export const OP_WRITE_AFTER = 2;
 export const OP_COMPARE = 3;
 /** A write whose record does not say what it was made on, with that context itself. */
 export const OP_WRITE_UPON = 4;
+/** No operation: the frame is to be on disk before it is acknowledged. */
+export const OP_SYNC = 5;
 /** Flag on a write: its reply rests on what was there, so it is not to be applied where more has been seen. */
 export const OP_FIRM = 0x20;
 /** Flag on a write: for the owner that follows, who is absent. */
@@ -46,7 +48,7 @@ export const OP_HINT = 0x80;
 /** Flag on a write: it came of a forwarded command, whose name and reply follow. */
 export const OP_REQUEST = 0x40;
 export const OP_KIND = 0x1f;
-/** First protocol version with firm writes. */
+/** First protocol version with firm and durable writes. */
 export const FIRM_VERSION = 2;
 
 /** What an ACK says of an operation that was not clean. */

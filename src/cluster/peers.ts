@@ -32,6 +32,8 @@ export class Peer {
   state: PeerState = 'down';
   /** The replication frame that this tick is filling, and where its operations begin. */
   frame: ByteWriter | null = null;
+  /** The frame asks to be on disk before it is acknowledged. */
+  syncs = false;
   nextSeq = 1;
   acked = 0;
   /** Frames up to this one will not be acknowledged any more: their keys are hinted. */

@@ -20,6 +20,7 @@ import {
   OP_HINT,
   OP_KIND,
   OP_REQUEST,
+  OP_SYNC,
   OP_WRITE_AFTER,
   OP_WRITE_UPON,
   REFUSED_WRITE,
@@ -42,6 +43,10 @@ interface Debt {
   w: ByteWriter;
   /** Frames that wait for keys from disk, copied. */
   waiting: Buffer[];
+  /** A frame is to be on disk before it is acknowledged; acknowledgements that wait for that, and those behind them. */
+  sync: boolean;
+  syncing: boolean;
+  unsynced: Buffer[];
   loading: boolean;
   listed: boolean;
 }
@@ -86,6 +91,9 @@ export class Receiver {
         unclean: 0,
         w: new ByteWriter(256),
         waiting: [],
+        sync: false,
+        syncing: false,
+        unsynced: [],
         loading: false,
         listed: false,
       };
@@ -122,6 +130,7 @@ export class Receiver {
     while (!r.done) {
       const kind = r.u8();
       r.varint();
+      if (kind === OP_SYNC) continue;
       let place: KeyPlace;
       if ((kind & OP_KIND) === OP_COMPARE) {
         const db = keys.databases[r.u8()];
@@ -183,6 +192,10 @@ export class Receiver {
       while (!r.done) {
         const kind = r.u8();
         const op = r.varint();
+        if (kind === OP_SYNC) {
+          d.sync = true;
+          continue;
+        }
         if ((kind & OP_KIND) === OP_COMPARE) {
           const db = keys.databases[r.u8()];
           const key = r.str();
@@ -279,9 +292,35 @@ export class Receiver {
       d.w.reset();
       d.unclean = 0;
       d.refused = false;
-      if (batch > 0) this.held.push({ batch, peer: d.peer, bytes: Buffer.from(head.buf.subarray(0, head.pos)) });
+      const { sync } = d;
+      d.sync = false;
+      // under `always` all of it is on disk by then
+      if (batch === 0 && (sync || d.syncing)) {
+        d.unsynced.push(Buffer.from(head.buf.subarray(0, head.pos)));
+        if (!d.syncing) void this.syncThenAck(d);
+      } else if (batch > 0) this.held.push({ batch, peer: d.peer, bytes: Buffer.from(head.buf.subarray(0, head.pos)) });
       else d.peer.link?.send(ACK, head.buf, 0, head.pos);
     }
+  }
+
+  /** Acknowledges what is on disk, in order. What the disk refuses is not acknowledged: the coordinator hints it. */
+  private async syncThenAck(d: Debt): Promise<void> {
+    const { journal } = this.store;
+    d.syncing = true;
+    while (d.unsynced.length > 0) {
+      const n = d.unsynced.length;
+      let ok = true;
+      try {
+        await journal.flush();
+        await journal.sync(true);
+      } catch (error) {
+        ok = false;
+        this.log.warn({ error: String(error) }, 'a durable write could not be synced, and is not acknowledged');
+      }
+      const acks = d.unsynced.splice(0, n);
+      if (ok && this.debts.get(d.peer) === d) for (const bytes of acks) d.peer.link?.send(ACK, bytes, 0, bytes.length);
+    }
+    d.syncing = false;
   }
 
   /** The journal has everything up to this batch. */

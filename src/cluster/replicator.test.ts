@@ -9,7 +9,7 @@ import type { Clock } from '../ports/clock.ts';
 import { slotOf } from '../ring/slots.ts';
 import { SAID_BY_RECORD } from '../store/replica.ts';
 import type { Link } from './bus.ts';
-import { OP_COMPARE, OP_FIRM, OP_KIND, OP_WRITE, REFUSED_WRITE, REPLICATE } from './messages.ts';
+import { OP_COMPARE, OP_FIRM, OP_KIND, OP_SYNC, OP_WRITE, REFUSED_WRITE, REPLICATE } from './messages.ts';
 import { Peer, type Peers } from './peers.ts';
 import { type Group, type Refusal, Replicator, type Ticket } from './replicator.ts';
 
@@ -87,7 +87,8 @@ class World {
       targets,
       spares: [],
       hintFor: targets.map(() => null),
-      quotas: [{ peers: targets, need, standsFor: targets.map(() => null) }],
+      quotas: [{ peers: targets, need, standsFor: targets.map(() => null), durable: false }],
+      durable: [],
       self: 1,
       firm: false,
       min: 1,
@@ -153,7 +154,7 @@ function parse(bytes: Buffer): Frame {
       r.u8();
       r.str();
       r.u53();
-    } else r.pos += 4 + bytes.readUInt32LE(r.pos);
+    } else if (kind !== OP_SYNC) r.pos += 4 + bytes.readUInt32LE(r.pos);
   }
   return frame;
 }
@@ -255,7 +256,7 @@ test('where the reply rests on the state, a stand-in counts once its owner has r
     const peers = [owner, standIn];
     const group = world.group(peers, 1, {
       hintFor: [null, 'owner'],
-      quotas: [{ peers, need: 1, standsFor: [null, owner] }],
+      quotas: [{ peers, need: 1, standsFor: [null, owner], durable: false }],
       firm,
     });
     world.write(group, 'k', firm);
@@ -311,4 +312,21 @@ test('a replica that was not asked to compare does not answer for one that was',
   assert.deepEqual(world.told, []);
   world.ack(a, 1);
   assert.deepEqual(world.told, ['done 1']);
+});
+
+test('a durable write waits for whoever is asked to have it on disk, and has failed without', () => {
+  for (const how of ['acked', 'failed']) {
+    const world = new World();
+    const [a, b] = [world.peer('a'), world.peer('b')];
+    const quota = (peer: Peer, durable: boolean) => ({ peers: [peer], need: 1, standsFor: [null], durable });
+    const group = world.group([a, b], 1, { durable: [b], quotas: [quota(a, false), quota(b, true)] });
+    world.write(group, 'k');
+    assert.deepEqual(world.sent.get(a)![0].kinds, [OP_WRITE]);
+    assert.deepEqual(world.sent.get(b)![0].kinds, [OP_SYNC, OP_WRITE]);
+    world.ack(a, 1);
+    assert.deepEqual(world.told, []);
+    if (how === 'acked') world.ack(b, 1);
+    else world.replicator.sweep((world.now += TIMEOUT_MS + 1));
+    assert.deepEqual(world.told, how === 'acked' ? ['done 1'] : ['b missed', 'failed 1', 'done 1']);
+  }
 });

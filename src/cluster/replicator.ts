@@ -24,6 +24,7 @@ import {
   OP_HINT,
   OP_KIND,
   OP_REQUEST,
+  OP_SYNC,
   OP_WRITE,
   OP_WRITE_AFTER,
   OP_WRITE_UPON,
@@ -61,6 +62,8 @@ export interface Quota {
   readonly need: number;
   /** For whom each of the peers stands in; null for those that count in their own right. */
   readonly standsFor: readonly (Peer | null)[];
+  /** They acknowledge what they have on disk (`durable-writes`): without it the operation has failed. */
+  readonly durable: boolean;
 }
 
 /** Who takes part in an operation. Shared by all operations that go to the same nodes. */
@@ -73,6 +76,8 @@ export interface Group {
   readonly quotas: readonly Quota[];
   /** Copies that this node itself counts for. */
   readonly self: number;
+  /** Of the targets, who are to have it on disk before they acknowledge it. */
+  readonly durable: readonly Peer[];
   /**
    * Its operations' replies rest on the state: then a stand-in counts once its owner has really failed. A suspicion may
    * be wrong, and on one side only.
@@ -230,6 +235,7 @@ export class Replicator {
       w.u53(peer.nextSeq);
       w.u53(t.n);
       peer.frame = w;
+      peer.syncs = false;
       this.touched.push(peer);
     }
     return w;
@@ -266,6 +272,11 @@ export class Replicator {
         continue;
       }
       const w = this.frameOf(peer, t);
+      if (!peer.syncs && group.durable.includes(peer) && peer.link!.version >= FIRM_VERSION) {
+        peer.syncs = true;
+        w.u8(OP_SYNC);
+        w.varint(0);
+      }
       const refusable = firm && peer.link!.version >= FIRM_VERSION;
       const before = typeof basis === 'number' ? basis : refusable ? null : basis.hash();
       w.u8(
@@ -550,6 +561,7 @@ export class Replicator {
       const kind = buf[at++];
       varint();
       const plain = kind & OP_KIND;
+      if (plain === OP_SYNC) continue;
       if (plain === OP_COMPARE) {
         at++;
         const n = varint();
@@ -749,13 +761,19 @@ export class Replicator {
     return true;
   }
 
+  private lacksDurable(t: Ticket, group: Group): boolean {
+    return group.quotas.some(
+      ({ peers, need, durable }) => durable && peers.filter((x) => hasAcked(t, x)).length < need,
+    );
+  }
+
   /** Nobody is left to wait for: what there is must do, or it has failed. */
   private settleShort(t: Ticket): void {
     for (const group of t.groups) {
       const copies = this.copies(t, group);
       if (copies === CONTENT) continue;
       this.stats.degraded++;
-      if (copies > 0 && copies >= group.min) continue;
+      if (copies > 0 && copies >= group.min && !this.lacksDurable(t, group)) continue;
       this.stats.failed++;
       this.events.failed(t, group, copies);
     }
@@ -790,6 +808,7 @@ function skipWrite(kind: number, r: ByteReader): void {
     r.pos += n;
   }
   const plain = kind & OP_KIND;
+  if (plain === OP_SYNC) return;
   if (plain === OP_WRITE_AFTER) r.u53();
   else if (plain === OP_WRITE_UPON) Context.decode(r);
   r.pos += 4 + r.buf.readUInt32LE(r.pos);

@@ -653,7 +653,7 @@ const SECTIONS: Record<string, Row[]> = {
       '0',
       'run',
       integer(0n, 16n),
-      'Nodes that must have a write on disk before it is acknowledged, whatever appendfsync says.',
+      'Other nodes that must have a write on disk before it is acknowledged, whatever their appendfsync says; as many of them as are well.',
     ],
     [
       'tombstone-grace',

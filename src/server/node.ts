@@ -59,7 +59,7 @@ export async function openNode(ports: NodePorts, config: Config, onStopped: () =
     const forget = () => {
       cluster.peers.epoch++;
     };
-    for (const name of ['write-min-nodes', 'read-min-nodes']) config.onChange(name, forget);
+    for (const name of ['write-min-nodes', 'read-min-nodes', 'durable-writes']) config.onChange(name, forget);
   }
   return server;
 }
@@ -92,6 +92,7 @@ function clusterOptions(config: Config, log: Log): ClusterOptions {
     r: config.num('cluster-r'),
     w: config.num('cluster-w'),
     writeMin: () => config.num('write-min-nodes'),
+    durable: () => config.num('durable-writes'),
     readMin: () => config.num('read-min-nodes'),
     backgroundLatency: () => config.num('background-latency-ms'),
     seeds: config.list('cluster-seeds'),
