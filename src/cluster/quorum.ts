@@ -1,12 +1,12 @@
 /**
- * Quorum logic, pure (paper 4.5 and 4.6; its shape is that of Riak's get_core and put_core): results go in, actions come
- * out. Whom to ask, when there is enough to answer, who stands in for whom, what is to be repaired is decided here and
- * nowhere else; sending, waiting and merging are the coordinator's.
+ * One key's quorum read, pure (paper 4.5 and 5; its shape is that of Riak's get_core): results go in, actions come out.
+ * Whom to ask, when there is enough to answer, what is to be repaired is decided here and nowhere else; sending, waiting
+ * and merging are `cluster/reads`'s. (Writes are counted by ticks and peers: `cluster/replicator`.)
  *
  * A preference list names every member; its first N are the home replicas, the others are fallbacks. The first N
  * *healthy* ones take part (sloppy quorum). N, R and W shrink to the members there are.
  *
- * A node is named by its id, and the coordinator itself is a node like the others: its own copy is asked, and acks.
+ * A node is named by its id, and the coordinator itself is a node like the others: its own copy is asked.
  */
 import { assert } from '../base/assert.ts';
 
@@ -20,176 +20,6 @@ export interface Replicas {
 
 /** This node's opinion when the request begins (`cluster/detector`). */
 export type Health = (node: string) => boolean;
-
-// ---------------------------------------------------------------------- writes
-
-export interface WriteOptions {
-  /** One; while a range moves, the old owners' and the new ones', and each must reach W (DESIGN section 6). */
-  readonly groups: readonly Replicas[];
-  readonly w: number;
-  /** Copies below which the write is not acknowledged, though everybody who can be asked has been (`write-min-nodes`). */
-  readonly min: number;
-  /** The reply depends on the key's state (`INCR`, `SETNX`, `LPOP` ...). */
-  readonly dependsOnState: boolean;
-  readonly isHealthy: Health;
-}
-
-export type WriteAction =
-  /** Send the event; to a fallback with a hint that names the owner which it stands in for. */
-  | { do: 'send'; node: string; hintFor: string | null }
-  /** Nobody is left to stand in: the coordinator keeps the hint beside its own copy, which makes no further copy. */
-  | { do: 'remember'; owner: string }
-  /** The reply goes out. `degraded`: fewer than W, because no more can be reached. */
-  | { do: 'answer'; copies: number; degraded: boolean }
-  /** Someone knew more than the reply was made from: fetch, merge, undo by an inverse event, run again. */
-  | { do: 'rerun'; node: string }
-  /** Someone knew more, and the reply did not depend on it: fetch and merge. */
-  | { do: 'fetch'; node: string }
-  /** `-NOREPLICAS`; the write may still surface. */
-  | { do: 'fail'; copies: number };
-
-interface Target {
-  /** Indices of the groups in which it is at home. */
-  readonly homeIn: readonly number[];
-  /** The owner that it stands in for. */
-  readonly owner: string | null;
-  state: 'pending' | 'clean' | 'news' | 'failed';
-}
-
-/**
- * One write. A reply that depends on state goes out only after W home acks without news: then no other coordinator can
- * have ordered a write that this one did not see. An ack of a fallback stands for its owner's only once that owner has
- * really failed in this request; suspicion alone, which may be wrong on one side only, is not enough.
- */
-export class WriteQuorum {
-  private readonly options: WriteOptions;
-  private readonly targets = new Map<string, Target>();
-  /** Owners whose hints the coordinator keeps itself. */
-  private readonly remembered = new Set<string>();
-  private outcome: 'open' | 'answered' | 'rerun' | 'failed' = 'open';
-  private expired = false;
-
-  constructor(options: WriteOptions) {
-    assert(options.groups.length > 0 && options.w >= 1, 'a write has owners and wants a copy');
-    this.options = options;
-  }
-
-  get isOpen(): boolean {
-    return this.outcome === 'open';
-  }
-
-  /** To all home replicas, suspected ones too; for these also to fallbacks at once. */
-  start(): WriteAction[] {
-    const actions: WriteAction[] = [];
-    this.options.groups.forEach((group) => {
-      for (const node of group.list.slice(0, group.homes)) {
-        if (this.targets.has(node)) continue;
-        const homeIn = this.options.groups.flatMap((g, i) => (g.list.indexOf(node) < g.homes ? [i] : []));
-        this.targets.set(node, { homeIn, owner: null, state: 'pending' });
-        actions.push({ do: 'send', node, hintFor: null });
-      }
-    });
-    for (const [node, target] of [...this.targets]) {
-      if (target.owner === null && !this.options.isHealthy(node)) this.standIn(node, actions);
-    }
-    return this.conclude(actions);
-  }
-
-  /** @param news the replica had seen something that the coordinator had not */
-  acked(node: string, news: boolean): WriteAction[] {
-    const target = this.targets.get(node);
-    // a late ack of one that was given up counts again
-    if (target === undefined || (target.state !== 'pending' && target.state !== 'failed')) return [];
-    target.state = news ? 'news' : 'clean';
-    const actions: WriteAction[] = [];
-    if (news) {
-      if (this.outcome === 'open' && this.options.dependsOnState) {
-        this.outcome = 'rerun';
-        return [{ do: 'rerun', node }];
-      }
-      actions.push({ do: 'fetch', node });
-    }
-    return this.conclude(actions);
-  }
-
-  /** An error, or its adaptive timeout has passed. */
-  failed(node: string): WriteAction[] {
-    const target = this.targets.get(node);
-    if (target === undefined || target.state !== 'pending') return [];
-    target.state = 'failed';
-    const actions: WriteAction[] = [];
-    this.standIn(target.owner ?? node, actions);
-    return this.conclude(actions);
-  }
-
-  /** The request's own deadline: nobody else is asked, and what there is must do. */
-  expire(): WriteAction[] {
-    this.expired = true;
-    for (const target of this.targets.values()) if (target.state === 'pending') target.state = 'failed';
-    return this.conclude([]);
-  }
-
-  /** Sends to the next healthy node in place of `owner`, unless somebody stands in for it already. */
-  private standIn(owner: string, actions: WriteAction[]): void {
-    if (this.expired) return;
-    for (const t of this.targets.values()) if (t.owner === owner && t.state !== 'failed') return;
-    const group = this.options.groups.find((g) => g.list.indexOf(owner) < g.homes && g.list.includes(owner));
-    const node = group?.list.slice(group.homes).find((x) => !this.targets.has(x) && this.options.isHealthy(x));
-    if (node === undefined) {
-      if (!this.remembered.has(owner)) actions.push({ do: 'remember', owner });
-      this.remembered.add(owner);
-      return;
-    }
-    this.targets.set(node, { homeIn: [], owner, state: 'pending' });
-    actions.push({ do: 'send', node, hintFor: owner });
-  }
-
-  private conclude(actions: WriteAction[]): WriteAction[] {
-    if (this.outcome !== 'open') return actions;
-    const copies = this.copies();
-    const enough = this.options.groups.every((g, i) => this.counted(i) >= Math.min(this.options.w, g.homes));
-    if (enough) {
-      this.outcome = 'answered';
-      actions.push({ do: 'answer', copies, degraded: false });
-    } else if (![...this.targets.values()].some((t) => t.state === 'pending')) {
-      // nobody is left; a reply that depends on state needs at least one replica that knows the state
-      const knows =
-        !this.options.dependsOnState || [...this.targets.values()].some((t) => isCopy(t) && t.owner === null);
-      const ok = copies >= this.options.min && copies > 0 && knows;
-      this.outcome = ok ? 'answered' : 'failed';
-      actions.push(ok ? { do: 'answer', copies, degraded: true } : { do: 'fail', copies });
-    }
-    return actions;
-  }
-
-  /** Nodes that hold the event. */
-  private copies(): number {
-    return [...this.targets.values()].filter(isCopy).length;
-  }
-
-  /** Acks that count towards W in one group. */
-  private counted(group: number): number {
-    let count = 0;
-    for (const t of this.targets.values()) {
-      if (!isCopy(t)) continue;
-      if (t.owner === null) {
-        if (t.homeIn.includes(group)) count++;
-        continue;
-      }
-      const owner = this.targets.get(t.owner)!;
-      if (!owner.homeIn.includes(group)) continue;
-      // a late ack of the owner makes the stand-in's one too many for replies that depend on state
-      if (!this.options.dependsOnState || owner.state === 'failed') count++;
-    }
-    return count;
-  }
-}
-
-function isCopy(t: Target): boolean {
-  return t.state === 'clean' || t.state === 'news';
-}
-
-// ---------------------------------------------------------------------- reads
 
 export interface ReadOptions {
   readonly replicas: Replicas;
