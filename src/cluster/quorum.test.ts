@@ -7,6 +7,9 @@ import { type Comparison, type ReadAction, ReadQuorum } from './quorum.ts';
 
 const LIST = ['a', 'b', 'c', 'd', 'e'];
 
+const all = () => true;
+const ends = (actions: { do: string }[]) => actions.map((x) => x.do).filter((x) => x !== 'ask');
+
 function* subsets(list: string[]): Generator<string[]> {
   for (let mask = 0; mask < 2 ** list.length; mask++) yield list.filter((_, i) => mask & (1 << i));
 }
