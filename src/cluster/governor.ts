@@ -34,13 +34,13 @@ const FEW_REQUESTS = 20;
  * No reply for so long: nobody asks. A reply is not held longer, since a peer that it waits for has a second to answer
  * (`detector`).
  */
-const QUIET_SECONDS = 3;
+const QUIET_SECONDS = 2;
 /** Background work always gets this share of time, or hints and transfers would never end. */
-export const MIN_SHARE = 0.05;
+export const MIN_SHARE = 0.2;
 const DECREASE = 0.5;
 const INCREASE = 0.1;
 /** No rest is longer, in ms, so that one long piece does not stop everything, and a larger share is soon felt. */
-export const MAX_REST_MS = 2000;
+export const MAX_REST_MS = 500;
 /** Keys of one piece while there is something to give way to: they fit into one frame of states. */
 export const PIECE_KEYS = 512;
 

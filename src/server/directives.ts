@@ -671,7 +671,7 @@ const SECTIONS: Record<string, Row[]> = {
     ],
     [
       'background-latency-ms',
-      '50',
+      '150',
       'run',
       integer(0n, INT_MAX),
       "Milliseconds above which clients' latency (99th percentile) slows hints, transfers and exchanges; 0 for never.",

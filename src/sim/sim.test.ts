@@ -79,7 +79,7 @@ for (const { faults, seeds, nodes, direct } of CLUSTERS) {
   });
 }
 
-test('while background work may take a twentieth of the time, everything still comes together, and again to the byte', async () => {
+test('while background work may take a fifth of the time, everything still comes together, and again to the byte', async () => {
   const options: RunOptions = {
     seed: 2,
     nodes: 4,
