@@ -8,6 +8,7 @@ import { checkConvergence } from './checkers/convergence.ts';
 import { SimCluster } from './cluster.ts';
 import { FAULTS, type Fault } from './nemesis.ts';
 import { type RunOptions, type RunResult, runSeed } from './run.ts';
+import { Scene } from './scene.ts';
 
 const ALONE: RunOptions = { seed: 1, nodes: 1, seconds: 6, faults: FAULTS };
 
@@ -198,4 +199,47 @@ test('a dead process does nothing more, and its successor has its data', async (
   assert.deepEqual(checkConvergence(copies).problems, []);
   assert.equal(copies.get('k')![0].live, true);
   assert.deepEqual(cluster.problems, []);
+});
+
+test('of two MSETNX over keys of different coordinators, asked of different nodes at one moment, one wins', async () => {
+  const s = new Scene({ seed: 5, nodes: 3, partitions: 64, appendfsync: 'everysec' });
+  const outcomes = { one: 0, none: 0 };
+  const verdicts = await s.play(async () => {
+    const { machines } = s.cluster;
+    for (let round = 0; round < 60; round++) {
+      const keys: string[] = [];
+      for (let i = 0; keys.length < 2; i++) {
+        const key = `m${round}.${i}`;
+        if (keys.length === 0 || s.cluster.homes(keys[0])[0] !== s.cluster.homes(key)[0]) keys.push(key);
+      }
+      const asked = [machines[round % 3], machines[(round + 1) % 3]];
+      const replies = await Promise.all(
+        asked.map(async (m, i) => {
+          await s.sleep(i * (round % 5) * 0.3);
+          const pairs = keys.flatMap((k) => [k, `by${i}`]);
+          return s.cluster.client().call(m.address, ['MSETNX', ...pairs], 8000);
+        }),
+      );
+      const winners = replies.flatMap((r, i) => (r.kind === 'ok' && r.reply === 1 ? [`by${i}`] : []));
+      assert.ok(winners.length <= 1, `round ${round}: ${JSON.stringify(replies)}`);
+      const values = await Promise.all(keys.map((k) => s.cluster.client().call(machines[2].address, ['GET', k], 8000)));
+      const shown = values.map((v) => (v.kind === 'ok' ? v.reply : '?'));
+      if (winners.length === 1) {
+        assert.deepEqual(shown, [winners[0], winners[0]], `round ${round}`);
+        outcomes.one++;
+      } else {
+        // each gave way to the other, and was told to try again
+        assert.ok(
+          replies.every((r) => r.kind !== 'ok' || r.reply === 0),
+          JSON.stringify(replies),
+        );
+        outcomes.none++;
+      }
+    }
+  });
+  assert.deepEqual(
+    verdicts.flatMap((v) => v.problems),
+    [],
+  );
+  assert.ok(outcomes.one > 40, JSON.stringify(outcomes));
 });
