@@ -4,6 +4,8 @@
  * repeats a round (`NEMESIS_SEED` does the same here).
  */
 import assert from 'node:assert/strict';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { after, test } from 'node:test';
 import { killLeftovers, sleep } from './durability/server.ts';
@@ -171,6 +173,39 @@ test('a write that asks for three copies is an error within its time while one n
     }
     // what asks for less is served
     for (let i = 0; i < 20; i++) await redis.call('DSET', `less:${i}`, 'x', 'W', '2', 'TIMEOUT', '1000');
+  } finally {
+    redis.disconnect();
+    await cluster.end();
+  }
+});
+
+test('a node whose data file is damaged names it, and on the next start gets its data from the others', async () => {
+  const cluster = await TestCluster.start(3);
+  const [first, , victim] = cluster.members;
+  const redis = connectTo(first.port);
+  try {
+    await usable(redis);
+    const keys = Array.from({ length: 500 }, (_, i) => `key:${i}`);
+    for (const key of keys) await redis.set(key, 'v');
+    await redis.del(keys[0]);
+    await converged(cluster, CONVERGE_MS);
+    // a clean end leaves no write-ahead log to read the pages from
+    await victim.server.stop();
+    victim.state = 'down';
+    const file = join(victim.directory, 'data.db');
+    const bytes = readFileSync(file);
+    bytes.fill(0x55, 0, 64);
+    writeFileSync(file, bytes);
+    await assert.rejects(victim.restart(), /data\.db is damaged .* set aside as data\.db\.damaged-/);
+    for (const key of keys) await redis.incr(`meanwhile:${key}`);
+    await victim.restart();
+    await cluster.settled();
+    await converged(cluster, CONVERGE_MS);
+    for (const key of keys) {
+      assert.equal(await victim.call('GET', key), key === keys[0] ? null : 'v');
+      assert.equal(await victim.call('GET', `meanwhile:${key}`), '1');
+    }
+    assert.ok(readdirSync(victim.directory).some((x) => x.startsWith('data.db.damaged-')));
   } finally {
     redis.disconnect();
     await cluster.end();

@@ -9,8 +9,8 @@ import { show } from './history.ts';
 import { FAULTS, type Fault } from './nemesis.ts';
 import { type RunOptions, type RunResult, runSeed } from './run.ts';
 
-const USAGE = `Usage: npm run sim -- --seed N [--nodes M] [--seconds S] [--faults a,b,...|none|all] [--strict] [--direct SHARE] [--trace] [--history KEY]
-       npm run sim:soak -- --seeds A-B [--nodes M,...] [--seconds S] [--faults ...]
+const USAGE = `Usage: npm run sim -- --seed N [--nodes M] [--seconds S] [--faults a,b,...|none|all] [--strict] [--direct SHARE] [--bursts SHARE] [--trace] [--history KEY]
+       npm run sim:soak -- --seeds A-B [--nodes M,...] [--seconds S] [--faults ...] [--bursts SHARE]
 Faults: ${FAULTS.join(' ')}
 `;
 
@@ -27,6 +27,8 @@ interface Asked {
   strict: boolean;
   /** Share of operations that go straight to the key's first home. */
   direct: number | null;
+  /** Share of increments that come as pipelines. */
+  bursts: number | null;
   trace: boolean;
   history: string | null;
 }
@@ -42,6 +44,7 @@ function read(argv: string[]): Asked | null {
       faults: { type: 'string' },
       strict: { type: 'boolean', default: false },
       direct: { type: 'string' },
+      bursts: { type: 'string' },
       trace: { type: 'boolean', default: false },
       history: { type: 'string' },
     },
@@ -59,6 +62,7 @@ function read(argv: string[]): Asked | null {
     faults: list as Fault[],
     strict: values.strict,
     direct: values.direct === undefined ? null : Number(values.direct),
+    bursts: values.bursts === undefined ? null : Number(values.bursts),
     trace: values.trace,
     history: values.history ?? null,
   };
@@ -97,7 +101,10 @@ async function main(argv: string[]): Promise<number> {
     const nodes = asked.nodes[seed % asked.nodes.length];
     const options: RunOptions = { seed, nodes, seconds: asked.seconds, faults: asked.faults, print };
     if (asked.strict) options.strict = true;
-    if (asked.direct !== null) options.workload = { direct: asked.direct };
+    options.workload = {
+      ...(asked.direct !== null && { direct: asked.direct }),
+      ...(asked.bursts !== null && { bursts: asked.bursts }),
+    };
     const began = performance.now();
     const result = await runSeed(options);
     runs++;
