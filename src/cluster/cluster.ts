@@ -215,7 +215,7 @@ export class Cluster {
     this.replicator = new Replicator(peers, clock, {
       done: (t) => this.server.done(t),
       forgotten: (t) => this.server.forgotten(t),
-      failed: (t, g, copies) => this.server.failed(t, g, copies),
+      failed: (t, g) => this.server.failed(t, g),
       unclean: (peer, t, op, db, key, theirs) => this.server.unclean(peer, t, op, db, key, theirs),
       undecided: (t, op) => this.server.undecided(t, op),
       groupsOf: (t, op) => this.server.groupsOf(t, op),

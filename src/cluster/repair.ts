@@ -502,7 +502,7 @@ export class Repair {
     if (damaged && !breaks.joinsLosses) {
       // one of the two has lost or altered entries: the fuller one is taken, whole
       const mine = o?.toState();
-      if (mine !== undefined && mine.context.equals(state.context) && mine.count < state.count)
+      if (mine?.context.equals(state.context) && mine.count < state.count)
         this.keys.replaceState(place.db, place.key, place.slot, state);
       else this.parts.states.send(peer, place, { replace: true });
       return;

@@ -131,7 +131,7 @@ export interface ReplicatorEvents {
   /** Nobody will ask for the ticket's operations any more. */
   forgotten(ticket: Ticket): void;
   /** Too few copies for a group's operations. */
-  failed(ticket: Ticket, group: Group, copies: number): void;
+  failed(ticket: Ticket, group: Group): void;
   /**
    * A replica had seen something else. `ticket` is null when its replies have gone out already; `theirs` is null when
    * the state is too large to come along.
@@ -775,7 +775,7 @@ export class Replicator {
       this.stats.degraded++;
       if (copies > 0 && copies >= group.min && !this.lacksDurable(t, group)) continue;
       this.stats.failed++;
-      this.events.failed(t, group, copies);
+      this.events.failed(t, group);
     }
   }
 }

@@ -4,7 +4,8 @@
  * A node that gets no answer to a command that it has forwarded asks another coordinator. The first one may have run it
  * all the same; its writes carry the command's name and reply, so whoever is asked next finds out from the replicas, and
  * gives that reply instead of running it twice. Names are kept for a while and then forgotten: a command is never begun
- * so long after it was sent (`server/router`). Where nobody could be asked it has run twice, and `voids` says what then.
+ * so long after it was sent (`server/forwarding`). Where nobody could be asked it has run twice, and `voids` says what
+ * then.
  */
 
 /** A name is kept for so long, in ms, unless a process sends more than MAX_SLOTS commands in that time. */

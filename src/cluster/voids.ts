@@ -1,10 +1,10 @@
 /**
  * Runs of a forwarded command that do not count.
  *
- * A node that gets no answer to a command that it has forwarded asks another one (`server/router`), and when neither can
- * hear of the other both may run it. Only the node whose client it is knows which answer the client was given; so it, and
- * nobody else, says which run counts, and tells the others to undo theirs. Were that left to those who ran it, they could
- * undo what the client has been told, and has perhaps deleted or replaced since.
+ * A node that gets no answer to a command that it has forwarded asks another one (`server/forwarding`), and when neither
+ * can hear of the other both may run it. Only the node whose client it is knows which answer the client was given; so it,
+ * and nobody else, says which run counts, and tells the others to undo theirs. Were that left to those who ran it, they
+ * could undo what the client has been told, and has perhaps deleted or replaced since.
  *
  * What a peer is to undo is kept until the peer has said that it has been told, over as many links as that takes.
  */

@@ -4,6 +4,9 @@
  * The parser fills one shared instance in place, so nothing here outlives the call that was given it: take strings
  * with `str` (copies), or `copy` the whole when a command must wait.
  */
+import type { ByteReader, ByteWriter } from '../base/bytes.ts';
+import { slotOfBytes } from '../ring/slots.ts';
+
 export class Argv {
   buf: Buffer;
   /** Argument i is buf[offsets[2i], offsets[2i + 1]). */
@@ -75,6 +78,11 @@ export class Argv {
     return parseInteger(this.buf, start, this.offsets[2 * i + 1]);
   }
 
+  /** Slot of the key that is argument i. */
+  slot(i: number): number {
+    return slotOfBytes(this.buf, this.offsets[2 * i], this.offsets[2 * i + 1]);
+  }
+
   strings(from = 0, to = this.argc): string[] {
     const list: string[] = [];
     for (let i = from; i < to; i++) list.push(this.str(i));
@@ -90,6 +98,32 @@ export class Argv {
     for (let i = 0; i < this.argc * 2; i++) a.offsets[i] = this.offsets[i] - first;
     a.argc = this.argc;
     return a;
+  }
+
+  /** Writes the arguments as `read` reads them: their number, then each behind its length. */
+  write(w: ByteWriter): void {
+    w.varint(this.argc);
+    const { buf, offsets } = this;
+    for (let i = 0; i < this.argc; i++) {
+      const from = offsets[2 * i];
+      const to = offsets[2 * i + 1];
+      w.varint(to - from);
+      w.copy(buf, from, to);
+    }
+  }
+
+  /** Takes what `write` wrote, in place: the arguments are good as long as the reader's bytes are. */
+  read(r: ByteReader): void {
+    const argc = r.varint();
+    this.reserve(argc);
+    this.buf = r.buf;
+    this.argc = argc;
+    for (let i = 0; i < argc; i++) {
+      const n = r.varint();
+      this.offsets[2 * i] = r.pos;
+      r.pos += n;
+      this.offsets[2 * i + 1] = r.pos;
+    }
   }
 }
 

@@ -15,7 +15,7 @@ import { ASK_COUNT, ASK_FLUSH, ASK_SCAN } from '../cluster/rpc.ts';
 import { POSITIONS, positionOf } from '../ring/position.ts';
 import { slotOf } from '../ring/slots.ts';
 import type { Database } from '../store/keyspace.ts';
-import type { ScanStep } from '../store/scan.ts';
+import { randomKey, type ScanStep } from '../store/scan.ts';
 import type { Store } from '../store/store.ts';
 
 const SCAN_MS = 5000;
@@ -145,17 +145,8 @@ export class Coverage {
 
   /** A live key near a random place, or null when there is none. */
   async random(db: Database, fraction: number): Promise<string | null> {
-    if (this.isAlone) return this.store.scanner.random(db, fraction);
-    const start = Math.floor(fraction * POSITIONS);
-    for (const from of [start, 0]) {
-      let cursor = from;
-      do {
-        const step = await this.typed(db, cursor, 1);
-        if (step.keys.length > 0) return step.keys[0];
-        cursor = step.cursor;
-      } while (cursor !== 0);
-    }
-    return null;
+    if (this.isAlone && db.keys === 0) return null;
+    return randomKey((cursor) => this.step(db, cursor, 1), fraction);
   }
 
   // ------------------------------------------------------------------ counting

@@ -17,7 +17,6 @@ import type { Connection, Listener, TlsOptions, Transport } from '../ports/trans
 import { Argv } from '../resp/argv.ts';
 import { INCOMPLETE, INVALID, RequestParser } from '../resp/parser.ts';
 import type { ReplyWriter } from '../resp/reply.ts';
-import { slotOfBytes } from '../ring/slots.ts';
 import { type Database, type KeyPlace, type Keyspace, MISS } from '../store/keyspace.ts';
 import type { Store } from '../store/store.ts';
 import { Client, REPLY_OFF, REPLY_ON, REPLY_SKIP } from './client.ts';
@@ -538,8 +537,7 @@ export class GrammeServer implements Server, CommandContext {
   }
 
   slot(i: number): number {
-    const { argv } = this;
-    return slotOfBytes(argv.buf, argv.offsets[2 * i], argv.offsets[2 * i + 1]);
+    return this.argv.slot(i);
   }
 
   // ------------------------------------------------------------------ waiting
@@ -666,7 +664,7 @@ export class GrammeServer implements Server, CommandContext {
       if (command === null || command.spec.name === 'select' || command.subcommands !== null) break;
       for (const i of this.table.keyPositions(command.spec, argv) ?? []) {
         const key = argv.str(i);
-        const slot = slotOfBytes(argv.buf, argv.offsets[2 * i], argv.offsets[2 * i + 1]);
+        const slot = argv.slot(i);
         if (!this.keys.isResident(this.db, key, slot)) places.push({ db: this.db, key, slot });
       }
     }

@@ -5,15 +5,23 @@
  */
 import type { Peer } from '../cluster/peers.ts';
 import type { Connection, ConnectionHandler } from '../ports/transport.ts';
+import type { Argv } from '../resp/argv.ts';
 import { Client } from './client.ts';
+import type { GrammeServer } from './gramme.ts';
+import type { AtHand } from './operations.ts';
+
+const SPARE_CLIENTS = 1024;
 
 const NOBODY: ConnectionHandler = { onData() {}, onEnd() {}, onDrain() {}, onClose() {} };
 
 /** Takes a reply: bytes [start, end) that are only valid until it returns; and who has run it, '' for this node. */
 export type Sink = (buf: Buffer, start: number, end: number, by: string) => void;
 
+/** Takes the reply to a command that another node has sent, and its number there; `by` as in `Sink`. */
+export type ReplyTo = (peer: Peer, number: number, buf: Buffer, start: number, end: number, by: string) => void;
+
 /** Takes a finished virtual client back, with its reply. */
-export type Finish = (client: VirtualClient, buf: Buffer, start: number, end: number) => void;
+type Finish = (client: VirtualClient, buf: Buffer, start: number, end: number) => void;
 
 class SinkConnection implements Connection {
   readonly remote = 'cluster';
@@ -83,5 +91,62 @@ export class VirtualClient extends Client {
     this.waitingArgv = null;
     this.closed = false;
     this.closing = false;
+  }
+}
+
+/** Does the command run here whoever this node takes for the coordinator? */
+export function isPinned(client: Client): boolean {
+  return client instanceof VirtualClient && client.pinned;
+}
+
+/** May another node have run the command? */
+export function isRetry(client: Client): client is VirtualClient {
+  return client instanceof VirtualClient && client.retry;
+}
+
+/** The pool of them; it runs their commands and sees their replies to where they belong. */
+export class VirtualClients {
+  private readonly server: GrammeServer;
+  private readonly atHand: AtHand;
+  private readonly replyTo: ReplyTo;
+  private readonly spare: VirtualClient[] = [];
+  private readonly finish: Finish = (client, buf, start, end) => this.finished(client, buf, start, end);
+
+  /** @param replyTo sends a reply to the node that has sent the command */
+  constructor(server: GrammeServer, atHand: AtHand, replyTo: ReplyTo) {
+    this.server = server;
+    this.atHand = atHand;
+    this.replyTo = replyTo;
+  }
+
+  /** A client for one command. It comes back by itself with the reply, or by `recycle`. */
+  take(db: number, resp: 2 | 3, pinned: boolean): VirtualClient {
+    const client = this.spare.pop() ?? new VirtualClient(this.finish);
+    client.prepare(db, resp, pinned);
+    return client;
+  }
+
+  /** The client's command will not be run, and gets no reply from here. */
+  recycle(client: VirtualClient): void {
+    if (this.spare.length < SPARE_CLIENTS) this.spare.push(client);
+  }
+
+  /**
+   * Runs a command that this node has to run on its own account.
+   * @param reruns how often it has been run before, for news
+   */
+  run(client: VirtualClient, argv: Argv, reruns: number): void {
+    const { atHand } = this;
+    const before = atHand.reruns;
+    atHand.reruns = reruns;
+    this.server.executeFor(client, argv);
+    atHand.reruns = before;
+  }
+
+  private finished(client: VirtualClient, buf: Buffer, start: number, end: number): void {
+    const { peer, sink, number, by } = client;
+    this.recycle(client);
+    if (peer !== null) this.replyTo(peer, number, buf, start, end, by);
+    else sink?.(buf, start, end, by);
   }
 }

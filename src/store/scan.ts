@@ -128,32 +128,27 @@ export class Scanner {
     }
     return o.type !== NONE;
   }
+}
 
-  /** All live keys, in steps that let other clients have their turn. */
-  async *all(db: Database): AsyncIterableIterator<string[]> {
-    let cursor = 0;
+/**
+ * A live key near a random place, or null when there is none.
+ * @param step one step of a walk over the keys, from a cursor
+ */
+export async function randomKey(
+  step: (cursor: number) => ScanStep | Promise<ScanStep>,
+  fraction: number,
+): Promise<string | null> {
+  const start = Math.floor(fraction * POSITIONS);
+  for (const [from, to] of [
+    [start, POSITIONS],
+    [0, start + 1],
+  ]) {
+    let cursor = from;
     do {
-      const step = await this.step(db, cursor, 4096);
-      yield step.keys;
-      cursor = step.cursor;
-    } while (cursor !== 0);
+      const { keys, cursor: next } = await step(cursor);
+      if (keys.length > 0) return keys[0];
+      cursor = next;
+    } while (cursor !== 0 && cursor < to);
   }
-
-  /** A live key near a random place, or null when there is none. */
-  async random(db: Database, fraction: number): Promise<string | null> {
-    if (db.keys === 0) return null;
-    const start = Math.floor(fraction * POSITIONS);
-    for (const [from, to] of [
-      [start, POSITIONS],
-      [0, start + 1],
-    ]) {
-      let cursor = from;
-      do {
-        const step = await this.step(db, cursor, 1);
-        if (step.keys.length > 0) return step.keys[0];
-        cursor = step.cursor;
-      } while (cursor !== 0 && cursor < to);
-    }
-    return null;
-  }
+  return null;
 }
