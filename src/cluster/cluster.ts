@@ -491,7 +491,7 @@ export class Cluster {
   }
 
   private readGroup(p: number, r: number, min: number): Group {
-    const { ring, peers, self } = this;
+    const { ring, self } = this;
     const homes = ring.homes(p);
     const well = this.wellHomes(p);
     const copies = homes.includes(self) ? 1 : 0;

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { COMMANDS } from '../commands/index.ts';
 import { CommandTable } from '../commands/table.ts';
 import { Argv } from '../resp/argv.ts';
-import { dependsOnState, incrementOf, inParts } from './command-facts.ts';
+import { dependsOnState, incrementOf, inParts, isTakenAnywhere } from './command-facts.ts';
 
 const table = new CommandTable(COMMANDS);
 
@@ -23,8 +23,6 @@ test('a plain write rests on nothing, whatever its name is written like', () => 
     ['psetex', 'k', '10', 'v'],
     ['dset', 'k', 'v'],
     ['ddel', 'k'],
-    ['del', 'k'],
-    ['unlink', 'k'],
     ['touch', 'k'],
   ])
     assert.equal(rests(...plain), false, plain.join(' '));
@@ -32,8 +30,26 @@ test('a plain write rests on nothing, whatever its name is written like', () => 
 
 test('all others rest on the state, and so does a SET that asks for it', () => {
   for (const option of ['nx', 'XX', 'GET', 'KeepTTL']) assert.ok(rests('set', 'k', 'v', option), option);
-  for (const firm of ['incr', 'append', 'getset', 'getdel', 'setnx', 'msetnx', 'rename', 'expire', 'setrange'])
+  for (const firm of [
+    'incr',
+    'append',
+    'getset',
+    'getdel',
+    'del',
+    'unlink',
+    'setnx',
+    'msetnx',
+    'rename',
+    'expire',
+    'setrange',
+  ])
     assert.ok(rests(firm, 'k', '1', '2'), firm);
+});
+
+test('deletes and plain writes are taken even where nothing of the key can be reached', () => {
+  const taken = (...args: string[]) => isTakenAnywhere(table.find(Argv.from(args))!, Argv.from(args));
+  for (const name of ['set', 'del', 'unlink', 'dset']) assert.ok(taken(name, 'k', 'v'), name);
+  for (const name of ['incr', 'getdel', 'get', 'append']) assert.ok(!taken(name, 'k', 'v'), name);
 });
 
 test('what counting commands add', () => {

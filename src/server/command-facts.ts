@@ -9,7 +9,9 @@ import type { Command } from '../commands/table.ts';
 import type { Argv } from '../resp/argv.ts';
 
 /** Commands whose reply does not rest on what was there: they are not run again. */
-const BLIND = new Set(['mset', 'setex', 'psetex', 'dset', 'ddel', 'restore', 'del', 'unlink', 'touch']);
+const BLIND = new Set(['mset', 'setex', 'psetex', 'dset', 'ddel', 'restore', 'touch']);
+/** Their reply rests on it, but what they do is to be done wherever they are asked for. */
+const DELETES = new Set(['del', 'unlink']);
 
 /** How the replies of a command's parts are put together: one list, their sum, or one OK. */
 export type Joined = 'list' | 'sum' | 'ok';
@@ -31,6 +33,11 @@ export function dependsOnState(command: Command, argv: Argv): boolean {
   for (let i = 3; i < argv.argc; i++)
     if (argv.is(i, 'NX') || argv.is(i, 'XX') || argv.is(i, 'GET') || argv.is(i, 'KEEPTTL')) return true;
   return false;
+}
+
+/** May the command be taken by a node that has nothing of the key and reaches nobody who has? */
+export function isTakenAnywhere(command: Command, argv: Argv): boolean {
+  return command.write && (!dependsOnState(command, argv) || DELETES.has(command.spec.name));
 }
 
 /** What a counting command adds, in decimal; null for other commands. */

@@ -207,7 +207,7 @@ export class Forwarding {
       client.tag = this.tag;
       client.number = p.id;
       client.retry = (flags & RETRY) !== 0;
-      this.virtuals.run(client, argv, 0);
+      this.virtuals.run(client, argv);
       return;
     }
     const { w } = this;

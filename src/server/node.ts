@@ -2,6 +2,7 @@
  * One node, from its ports: store, server and (where it has peers) cluster, made and stopped in the right order.
  * `main.ts` gives it the real platform, the simulator a fake one; nothing else differs.
  */
+import { GrammeError } from '../base/errors.ts';
 import { Cluster, type ClusterOptions } from '../cluster/cluster.ts';
 import { COMMANDS } from '../commands/index.ts';
 import { CommandTable } from '../commands/table.ts';
@@ -29,6 +30,11 @@ export interface NodePorts {
 /** Opens the data and makes the server; `listen` then opens its ports. */
 export async function openNode(ports: NodePorts, config: Config, onStopped: () => void): Promise<GrammeServer> {
   const { engine, clock, timers, random, log } = ports;
+  if (hasPeers(config) && config.num('databases') > MOST_DATABASES)
+    throw new GrammeError(
+      'CONFIG',
+      `databases: at most ${MOST_DATABASES} in a cluster, since frames name one by a byte`,
+    );
   const store = await Store.open({
     engine,
     clock,
@@ -75,6 +81,7 @@ function hasPeers(config: Config): boolean {
 }
 
 const BUS_PORT_OFFSET = 10_000;
+const MOST_DATABASES = 256;
 
 function clusterOptions(config: Config, log: Log): ClusterOptions {
   const bind = config.list('bind').map((b) => b.replace(/^-/, ''))[0] ?? '127.0.0.1';

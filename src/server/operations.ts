@@ -68,8 +68,6 @@ export class AtHand {
   before: Map<string, KeyState | null> | null = null;
   /** The first stamp that it can write with. */
   since = 0;
-  /** How often it has been run before, for news. */
-  reruns = 0;
 
   /** Another command is at hand. */
   begin(): void {
@@ -160,7 +158,7 @@ export class Operations {
     op.wrote = wrote;
     op.foreign = atHand.foreign;
     op.replaced = false;
-    op.reruns = atHand.reruns;
+    op.reruns = client instanceof VirtualClient ? client.reruns : 0;
     op.undone = false;
     table.ops[n] = op;
   }

@@ -25,7 +25,7 @@ import type { Argv } from '../resp/argv.ts';
 import type { KeyPlace } from '../store/keyspace.ts';
 import type { KeyState } from '../types/state.ts';
 import type { Client } from './client.ts';
-import { dependsOnState, inParts } from './command-facts.ts';
+import { dependsOnState, inParts, isTakenAnywhere } from './command-facts.ts';
 import { Forwarding, PUSH_BYTES } from './forwarding.ts';
 import type { GrammeServer } from './gramme.ts';
 import { AtHand, Operations } from './operations.ts';
@@ -64,7 +64,7 @@ export class Router implements ClusterServer {
     this.cluster = cluster;
     const { store, output, log } = server;
     this.operations = new Operations(store, server.table, this.atHand);
-    const virtuals = new VirtualClients(server, this.atHand, (peer, number, buf, start, end, by) =>
+    const virtuals = new VirtualClients(server, (peer, number, buf, start, end, by) =>
       this.forwarding.reply(peer, number, buf, start, end, by),
     );
     this.forwarding = new Forwarding(server, cluster, virtuals);
@@ -158,7 +158,7 @@ export class Router implements ClusterServer {
         !isRetry(client) &&
         !client.mustRead;
       // no home can be reached: a write that rests on nothing is taken all the same, and handed over later
-      const blind = !route.home && command.write && !dependsOnState(command, argv) && !isRetry(client);
+      const blind = !route.home && isTakenAnywhere(command, argv) && !isRetry(client);
       if (fresh || held || blind) return this.go(command, argv, i);
       this.freshen(client, argv, [i]);
       return false;

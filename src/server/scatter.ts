@@ -32,10 +32,12 @@ export function scatter(
   const hole = output.hole(client);
   const step = command.spec.name === 'mset' ? 2 : 1;
   const name = argv.str(0);
-  const byNode = new Map<Peer | null, number[]>();
+  // what nobody serves at the moment waits by itself
+  const byNode = new Map<Peer | 'here' | 'nobody', number[]>();
   routes.forEach((r, k) => {
-    const list = byNode.get(r.coordinator);
-    if (list === undefined) byNode.set(r.coordinator, [k]);
+    const node = r.nobody ? 'nobody' : (r.coordinator ?? 'here');
+    const list = byNode.get(node);
+    if (list === undefined) byNode.set(node, [k]);
     else list.push(k);
   });
   const answers = new Array<Buffer>(positions.length);

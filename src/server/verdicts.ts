@@ -28,7 +28,7 @@ import type { Hole, Output } from './output.ts';
 import type { Sink, VirtualClients } from './virtual.ts';
 
 /** Rounds of news and running again after which the client is told to try itself. */
-const MAX_RERUNS = 3;
+const MAX_RERUNS = 8;
 
 const TRY_AGAIN = Buffer.from(
   '-TRYAGAIN other writes to the key came between, again and again; nothing was changed\r\n',
@@ -363,7 +363,8 @@ export class Verdicts {
     client.mustRead = mustRead;
     client.tag = op.tag;
     client.number = op.number;
-    this.virtuals.run(client, argv, op.reruns + 1);
+    client.reruns = op.reruns + 1;
+    this.virtuals.run(client, argv);
   }
 
   private filler(hole: Hole): Sink {

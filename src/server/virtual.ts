@@ -8,7 +8,6 @@ import type { Connection, ConnectionHandler } from '../ports/transport.ts';
 import type { Argv } from '../resp/argv.ts';
 import { Client } from './client.ts';
 import type { GrammeServer } from './gramme.ts';
-import type { AtHand } from './operations.ts';
 
 const SPARE_CLIENTS = 1024;
 
@@ -61,6 +60,8 @@ export class VirtualClient extends Client {
   retry = false;
   /** The node that has run it, when it was not this one. */
   by = '';
+  /** How often it has been run here before, for news. It may wait in between, so that the count stays with it. */
+  reruns = 0;
   /** Ms of this node's monotonic clock after which it must not be begun any more; 0 for none. */
   deadline = 0;
 
@@ -80,6 +81,7 @@ export class VirtualClient extends Client {
     this.number = 0;
     this.retry = false;
     this.by = '';
+    this.reruns = 0;
     this.deadline = 0;
     this.queue = null;
     this.ripe = false;
@@ -107,15 +109,13 @@ export function isRetry(client: Client): client is VirtualClient {
 /** The pool of them; it runs their commands and sees their replies to where they belong. */
 export class VirtualClients {
   private readonly server: GrammeServer;
-  private readonly atHand: AtHand;
   private readonly replyTo: ReplyTo;
   private readonly spare: VirtualClient[] = [];
   private readonly finish: Finish = (client, buf, start, end) => this.finished(client, buf, start, end);
 
   /** @param replyTo sends a reply to the node that has sent the command */
-  constructor(server: GrammeServer, atHand: AtHand, replyTo: ReplyTo) {
+  constructor(server: GrammeServer, replyTo: ReplyTo) {
     this.server = server;
-    this.atHand = atHand;
     this.replyTo = replyTo;
   }
 
@@ -131,16 +131,9 @@ export class VirtualClients {
     if (this.spare.length < SPARE_CLIENTS) this.spare.push(client);
   }
 
-  /**
-   * Runs a command that this node has to run on its own account.
-   * @param reruns how often it has been run before, for news
-   */
-  run(client: VirtualClient, argv: Argv, reruns: number): void {
-    const { atHand } = this;
-    const before = atHand.reruns;
-    atHand.reruns = reruns;
+  /** Runs a command that this node has to run on its own account. */
+  run(client: VirtualClient, argv: Argv): void {
     this.server.executeFor(client, argv);
-    atHand.reruns = before;
   }
 
   private finished(client: VirtualClient, buf: Buffer, start: number, end: number): void {
