@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { COMMANDS } from '../commands/index.ts';
 import { CommandTable } from '../commands/table.ts';
 import { Argv } from '../resp/argv.ts';
-import { dependsOnState, incrementOf, inParts, isTakenAnywhere } from './command-facts.ts';
+import { dependsOnState, incrementOf, inParts, isTakenAnywhere, valueFor } from './command-facts.ts';
 
 const table = new CommandTable(COMMANDS);
 
@@ -50,6 +50,14 @@ test('deletes and plain writes are taken even where nothing of the key can be re
   const taken = (...args: string[]) => isTakenAnywhere(table.find(Argv.from(args))!, Argv.from(args));
   for (const name of ['set', 'del', 'unlink', 'dset']) assert.ok(taken(name, 'k', 'v'), name);
   for (const name of ['incr', 'getdel', 'get', 'append']) assert.ok(!taken(name, 'k', 'v'), name);
+});
+
+test('the value that a command gives a key', () => {
+  const value = (key: string, ...args: string[]) => valueFor(Argv.from(args), key);
+  assert.equal(value('k', 'SET', 'k', 'v', 'NX'), 'v');
+  assert.equal(value('k', 'psetex', 'k', '10', 'v'), 'v');
+  assert.equal(value('b', 'mset', 'a', '1', 'b', '2', 'b', '3'), '3');
+  assert.equal(value('k', 'append', 'k', 'v'), null);
 });
 
 test('what counting commands add', () => {

@@ -59,6 +59,26 @@ export function incrementOf(argv: Argv): string | null {
   }
 }
 
+/** The whole value that a command gives a key; null for commands that do something else. */
+export function valueFor(argv: Argv, key: string): string | null {
+  switch (argv.lower(0)) {
+    case 'set':
+    case 'setnx':
+    case 'getset':
+    case 'dset':
+      return argv.str(2);
+    case 'setex':
+    case 'psetex':
+      return argv.str(3);
+    case 'mset':
+    case 'msetnx':
+      for (let i = argv.argc - 2; i > 0; i -= 2) if (argv.str(i) === key) return argv.str(i + 1);
+      return null;
+    default:
+      return null;
+  }
+}
+
 /** How the command runs in parts, one for each of its keys' coordinators; undefined when it runs in one place. */
 export function inParts(command: Command): Joined | undefined {
   return IN_PARTS[command.spec.name];

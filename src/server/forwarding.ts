@@ -267,9 +267,16 @@ export class Forwarding {
     return (buf, start, end, by) => this.answered(p, by === '' ? this.cluster.self : by, buf, start, end);
   }
 
-  /** A command has been answered, by a run of this node's: no other run of it counts. */
+  /**
+   * A command has been answered, by a run of this node's: no other run of it counts. Unless that one could not be made:
+   * then an earlier one stands, if there was one, and the client is told that it can't be known.
+   */
   private answered(p: Pending, by: string, buf: Buffer, start: number, end: number): void {
     const { tried } = p;
+    if (tried !== null && isNoRun(buf, start, end)) {
+      this.settle(p, MAY_BE_DONE, 0, MAY_BE_DONE.length);
+      return;
+    }
     if (tried !== null) {
       const done = { by, reply: replyBytes(buf, start, end) };
       if (p.peer !== null && !tried.includes(p.peer)) tried.push(p.peer);
@@ -462,4 +469,13 @@ function decodeForward(
   argv.read(r);
   if (r.pos > end || db > 1000) throw new TruncatedError();
   return { argv, db, resp: flags & RESP3 ? 3 : 2, flags, tag };
+}
+
+/** Errors of a node that could not run a command, as opposed to what a command itself says. */
+const NO_RUN = ['-NOREPLICAS ', '-TRYAGAIN ', '-CLUSTERDOWN ', '-LOADING ', '-MISCONF '];
+
+function isNoRun(buf: Buffer, start: number, end: number): boolean {
+  if (buf[start] !== 45) return false;
+  const text = buf.latin1Slice(start, Math.min(end, start + 16));
+  return NO_RUN.some((x) => text.startsWith(x));
 }

@@ -21,8 +21,9 @@ import type { Log } from '../ports/log.ts';
 import type { Argv } from '../resp/argv.ts';
 import type { KeyPlace } from '../store/keyspace.ts';
 import type { Store } from '../store/store.ts';
+import { REGISTER } from '../types/kinds.ts';
 import { KeyState } from '../types/state.ts';
-import { incrementOf } from './command-facts.ts';
+import { incrementOf, valueFor } from './command-facts.ts';
 import { argumentsOf, type Operation, type Operations, operationsOf } from './operations.ts';
 import type { Hole, Output } from './output.ts';
 import type { Sink, VirtualClients } from './virtual.ts';
@@ -316,7 +317,8 @@ export class Verdicts {
     };
     for (const place of this.operations.placesOf(op, argv)) {
       const undo = () => {
-        if (!this.undo(run, argv, place, null)) superseded();
+        // what the other run wrote may have replaced it: that is to stay
+        if (!this.undo(run, argv, place, null) && !this.isThere(place, valueFor(argv, place.key))) superseded();
       };
       if (this.remembers(run, place)) undo();
       else {
@@ -333,6 +335,16 @@ export class Verdicts {
     op.replaced = true;
     const hole = this.output.patch(ticket, op.client, op.start, op.end);
     if (hole !== null) this.output.fill(hole, done.reply);
+  }
+
+  /** Does a key show this value by somebody else's hand? */
+  private isThere({ db, key, slot }: KeyPlace, value: string | null): boolean {
+    if (value === null) return false;
+    const { keys } = this.store;
+    const s = keys.object(db, key, slot)?.toState();
+    for (let e = s?.get(REGISTER) ?? null; e !== null; e = e.next)
+      if (e.actor !== keys.actor && e.data === value) return true;
+    return false;
   }
 
   /** Does this node's copy of a key have what the operation did to it? */

@@ -6,7 +6,7 @@
  */
 import { parseArgs } from 'node:util';
 import { show } from './history.ts';
-import { FAULTS, type Fault } from './nemesis.ts';
+import { FAULTS, type Fault, USUAL_FAULTS } from './nemesis.ts';
 import { type RunOptions, type RunResult, runSeed } from './run.ts';
 
 const USAGE = `Usage: npm run sim -- --seed N [--nodes M] [--seconds S] [--faults a,b,...|none|all] [--strict] [--direct SHARE] [--bursts SHARE] [--trace] [--history KEY]
@@ -14,9 +14,6 @@ const USAGE = `Usage: npm run sim -- --seed N [--nodes M] [--seconds S] [--fault
 Faults: ${FAULTS.join(' ')}
 `;
 
-/** Faults by default: all that need nothing but the nodes that are there. */
-const MOVES: readonly Fault[] = ['join', 'leave', 'wipe'];
-const USUAL_FAULTS = FAULTS.filter((f) => !MOVES.includes(f));
 const MAX_PROBLEMS_SHOWN = 12;
 
 interface Asked {

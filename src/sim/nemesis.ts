@@ -30,6 +30,9 @@ export const FAULTS = [
 
 export type Fault = (typeof FAULTS)[number];
 
+/** All that need nothing but the nodes that are there. */
+export const USUAL_FAULTS: Fault[] = FAULTS.filter((f) => !['join', 'leave', 'wipe'].includes(f));
+
 /** Faults that cost a process its memory: see above. */
 const DEADLY: ReadonlySet<Fault> = new Set<Fault>(['kill', 'power', 'wipe']);
 /** Faults that change who holds what: one at a time, and with time to move. */

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { checkConvergence } from './checkers/convergence.ts';
 import { SimCluster } from './cluster.ts';
-import { FAULTS, type Fault } from './nemesis.ts';
+import { FAULTS, type Fault, USUAL_FAULTS } from './nemesis.ts';
 import { type RunOptions, type RunResult, runSeed } from './run.ts';
 import { Scene } from './scene.ts';
 
@@ -103,7 +103,7 @@ test('a crowd at few keys, with pipelines, while nodes are slow or stand still',
 });
 
 /** Seeds that failed once, with what was wrong then: they stay. */
-const FAILED_ONCE: { faults: Fault[]; seed: number; nodes: number; direct?: number; why: string }[] = [
+const FAILED_ONCE: { faults: Fault[]; seed: number; nodes: number; direct?: number; bursts?: number; why: string }[] = [
   { faults: ['pause'], seed: 3, nodes: 3, why: 'a forwarded command that is tried elsewhere runs twice' },
   { faults: ['cut'], seed: 9, nodes: 3, why: 'a forwarded command that is tried elsewhere runs twice' },
   { faults: ['break'], seed: 5, nodes: 5, why: 'a forwarded command that is tried elsewhere runs twice' },
@@ -116,12 +116,39 @@ const FAILED_ONCE: { faults: Fault[]; seed: number; nodes: number; direct?: numb
     why: 'replay forgets what an overwrite covered, as if the node were alone: the old value comes back',
   },
   { faults: ['wipe'], seed: 3, nodes: 3, why: 'hints for an expelled node are never dropped' },
+  {
+    faults: USUAL_FAULTS,
+    seed: 1319,
+    nodes: 5,
+    bursts: 0.3,
+    why: 'a run that could not be made undoes the one that was',
+  },
+  {
+    faults: USUAL_FAULTS,
+    seed: 1381,
+    nodes: 5,
+    bursts: 0.3,
+    why: 'a run that could not be made undoes the one that was',
+  },
+  {
+    faults: USUAL_FAULTS,
+    seed: 1325,
+    nodes: 5,
+    bursts: 0.3,
+    why: 'of two runs that replace one another both are undone',
+  },
 ];
 
-for (const { faults, seed, nodes, direct, why } of FAILED_ONCE) {
+for (const { faults, seed, nodes, direct, bursts, why } of FAILED_ONCE) {
   test(`seed ${seed}, ${nodes} nodes under ${faults.join(', ')}: ${why}`, async () => {
-    const workload = direct === undefined ? {} : { direct };
-    const result = await runSeed({ seed, nodes, seconds: seed === 230 ? 15 : 10, faults, workload });
+    const workload = { ...(direct !== undefined && { direct }), ...(bursts !== undefined && { bursts }) };
+    const result = await runSeed({
+      seed,
+      nodes,
+      seconds: seed === 230 ? 15 : bursts === undefined ? 10 : 8,
+      faults,
+      workload,
+    });
     assert.ok(result.passed, explain(result));
   });
 }
