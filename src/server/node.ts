@@ -93,6 +93,8 @@ function clusterOptions(config: Config, log: Log): ClusterOptions {
     w: config.num('cluster-w'),
     writeMin: () => config.num('write-min-nodes'),
     readMin: () => config.num('read-min-nodes'),
+    expireSettle: () => config.num('expire-settle') * 1000,
+    tombstoneGrace: () => config.num('tombstone-grace') * 1000,
     backgroundLatency: () => config.num('background-latency-ms'),
     seeds: config.list('cluster-seeds'),
     autoJoin: config.bool('cluster-auto-join'),
