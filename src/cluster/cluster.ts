@@ -33,6 +33,8 @@ import { Voids } from './voids.ts';
 
 const HINTS_MS = 200;
 const NO_PEERS: readonly Peer[] = [];
+/** Frames that are taken from a node that is expelled. */
+const HEARD_FROM_EXPELLED: ReadonlySet<number> = new Set([m.GOSSIP, m.RING, m.RING_NAME, m.PING]);
 /** A member that was started waits this long for the others, in ms. */
 const START_MS = 1500;
 
@@ -44,6 +46,10 @@ export interface ClusterOptions {
   /** Other nodes that must have a write on disk before it is acknowledged. */
   durable: () => number;
   readMin: () => number;
+  /** Ms after its deadline that a key is removed, while there are other members. */
+  expireSettle: () => number;
+  /** Ms that a member may be away before it is expelled; 0 for ever. */
+  tombstoneGrace: () => number;
   /** Ms; background work gives way while the foreground's 99th percentile is above it. 0 for never. */
   backgroundLatency: () => number;
   seeds: readonly string[];
@@ -246,6 +252,7 @@ export class Cluster {
     store.keys.made = { slots: [], befores: [], contexts: [] };
     store.keys.onOwn = () => this.replicateOwn();
     store.keys.mayExpire = (slot) => this.mayExpire(store.keys.partitionOf(slot));
+    store.expiry.settleMs = () => (this.isAlone ? 0 : options.expireSettle());
   }
 
   static async open(parts: ClusterParts): Promise<Cluster> {
@@ -287,6 +294,8 @@ export class Cluster {
         zone: options.zone,
         weight: options.weight,
         n: options.n,
+        w: options.w,
+        grace: options.tombstoneGrace,
         bus: options.busAddress,
         client: options.clientAddress,
       },
@@ -327,6 +336,9 @@ export class Cluster {
       this.server.routesChanged();
     };
     membership.onGone = (id) => {
+      // it may be linked all the same: but it answers for nothing any more, so nobody is to wait for it
+      const link = this.membership.hasExpelled(id) ? (peers.byId.get(id)?.link ?? null) : null;
+      if (link !== null) this.linkDown(link);
       this.hints.forgetOwner(id);
       this.voids.forget(id);
     };
@@ -405,6 +417,8 @@ export class Cluster {
 
   /** Its coordinator removes what is past its deadline, once it knows that it has everything. */
   private mayExpire(p: number): boolean {
+    // what an expelled node holds is kept as it is, for whoever comes to recover it
+    if (this.isExpelled) return false;
     return this.isAlone || (this.coordinates(p) && this.repair.tenure[p] === 1);
   }
 
@@ -605,6 +619,11 @@ export class Cluster {
 
   private linkUp(link: Link): void {
     if (this.stopped) return;
+    if (this.membership.hasExpelled(link.nodeId)) {
+      // it hears what it has become, and is no peer: its pongs would make it a source and a coordinator
+      this.membership.linkUp(link);
+      return;
+    }
     const peer = this.peers.get(link.nodeId);
     // frames are numbered afresh on each link
     peer.nextSeq = Math.max(peer.nextSeq, peer.acked + 1);
@@ -692,13 +711,11 @@ export class Cluster {
 
   private frame(link: Link, kind: number, buf: Buffer, start: number, end: number): void {
     const peer = this.peers.get(link.nodeId);
-    if (peer.link !== link) return;
-    // an expelled node's data counts no more; it may hear what it has become
-    if (kind !== m.GOSSIP && kind !== m.RING && kind !== m.RING_NAME && this.membership.hasExpelled(peer.id)) {
-      if (kind === m.PING || kind === m.PONG) this.peers.take(link, kind, new ByteReader(buf, start, end));
-      return;
-    }
+    const expelled = this.membership.hasExpelled(peer.id);
+    if (peer.link !== link && !expelled) return;
     try {
+      // an expelled node's data counts no more; it may hear what it has become
+      if (expelled && !HEARD_FROM_EXPELLED.has(kind)) return;
       this.take(peer, link, kind, buf, start, end);
     } catch (error) {
       this.parts.log.error(

@@ -199,6 +199,11 @@ export class FailureDetector {
     return due;
   }
 
+  /** When anything came from the peer last; null for one that has not been heard of. */
+  heardAt(id: string): number | null {
+    return this.peers.get(id)?.lastHeard ?? null;
+  }
+
   state(id: string): PeerState {
     return this.peers.get(id)?.state ?? 'down';
   }

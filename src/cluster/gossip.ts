@@ -254,6 +254,12 @@ export class Gossip {
     this.known.set(id, mergeEntries(e, { ...e, markedIncarnation: e.facts.incarnation, mark }));
   }
 
+  /** A message that says what is known of one node, to somebody who has not asked. */
+  tell(id: string): Buffer | null {
+    const e = this.known.get(id);
+    return e === undefined ? null : this.message(ENTRIES, [e], []);
+  }
+
   // ------------------------------------------------------------------ rounds
 
   /**

@@ -7,6 +7,8 @@
  *
  * Layouts travel with the ring's state (`ring`): pushed to everybody when they change, and compared once a round of
  * gossip. History and layout are kept in `node.db`, so a restarted node is the member that it was.
+ *
+ * A member that has been away for longer than `tombstone-grace` is expelled, by the rules of `absence`.
  */
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import type { Clock, Random, Timer, Timers } from '../ports/clock.ts';
@@ -15,6 +17,7 @@ import { claim } from '../ring/claim.ts';
 import type { Layout, Member } from '../ring/layout.ts';
 import { type Plan, plan as planMoves } from '../ring/plan.ts';
 import type { Store } from '../store/store.ts';
+import { Absences, judge, type Sighting } from './absence.ts';
 import type { Bus, Link } from './bus.ts';
 import { effectiveMark, type Facts, GOSSIP_MS, Gossip, type GossipChange } from './gossip.ts';
 import { GOSSIP, RING, RING_NAME } from './messages.ts';
@@ -31,6 +34,8 @@ const JOIN_RETRY_MS = 700;
 const JOIN_TIMEOUT_MS = 3000;
 /** Nodes that ask within this time are taken in with one layout, in ms. */
 const JOIN_BATCH_MS = 150;
+/** How often it is written down how long members have been away, in ms. */
+const ABSENCES_MS = 60_000;
 
 export interface MembershipOptions {
   seeds: readonly string[];
@@ -39,6 +44,10 @@ export interface MembershipOptions {
   zone: string;
   weight: number;
   n: number;
+  /** Nodes that hold a write before it is acknowledged. */
+  w: number;
+  /** Ms that a member may be away before it is expelled; 0 for ever. */
+  grace: () => number;
   bus: string;
   client: string;
 }
@@ -69,6 +78,10 @@ export class Membership {
   private saving: Promise<void> = Promise.resolve();
   private allLinkedSince = 0;
   private leaving = false;
+  private readonly absences = new Absences();
+  private absencesSaved = 0;
+  /** Members that were said to be kept in spite of their absence. */
+  private readonly kept = new Set<string>();
   /** What `plan` has shown last. */
   private planned: { next: Layout; plan: Plan } | null = null;
 
@@ -117,6 +130,14 @@ export class Membership {
         m.gossip.restore(history);
       } catch (error) {
         parts.log.warn({ error: String(error) }, 'the membership history can not be read; it will be heard again');
+      }
+    }
+    const absences = await store.engine.getMeta('absences');
+    if (absences !== null && absences.length > 0) {
+      try {
+        m.absences.restore(new ByteReader(absences));
+      } catch (error) {
+        parts.log.warn({ error: String(error) }, 'how long members have been away can not be read; it counts anew');
       }
     }
     parts.rpc.on(ASK_JOIN, (_, r, w) => m.answerJoin(r, w));
@@ -390,6 +411,7 @@ export class Membership {
       link.send(GOSSIP, bytes, 0, bytes.length);
       if (this.ring.layout !== null) this.sayRingName(link);
     }
+    this.lookForAbsent();
   }
 
   take(link: Link, kind: number, buf: Buffer, start: number, end: number): void {
@@ -421,6 +443,7 @@ export class Membership {
       } else if (c.kind === 'marked') {
         this.wantEntry(c.entry.facts.bus, effectiveMark(c.entry) === 'none');
         if (effectiveMark(c.entry) !== 'none') this.onGone(c.entry.id);
+        if (effectiveMark(c.entry) === 'expelled') this.tellAll(c.entry.id);
         save = true;
       } else if (c.kind === 'superseded') {
         this.parts.log.error(
@@ -493,7 +516,88 @@ export class Membership {
 
   private expel(id: string): void {
     this.gossip.mark(id, 'expelled');
+    this.tellAll(id);
     this.onGone(id);
+  }
+
+  /**
+   * That a node is expelled goes to everybody at once, and by them to those whom they alone reach: before the layout
+   * without it, on every link. Whoever had the layout and not the mark would take the node's keys for strays, and take
+   * them over if it came back at that moment.
+   */
+  private tellAll(id: string): void {
+    const bytes = this.gossip.tell(id);
+    if (bytes === null) return;
+    for (const link of this.parts.bus.links()) link.send(GOSSIP, bytes, 0, bytes.length);
+  }
+
+  // ------------------------------------------------------------------ who has been away for too long
+
+  private sightings(): Sighting[] {
+    const { peers } = this.parts;
+    return this.ring.members.map((id) => ({
+      id,
+      well: peers.isHealthy(id),
+      heardAt: peers.detector.heardAt(id),
+      pulse: this.gossip.entry(id)?.facts ?? null,
+    }));
+  }
+
+  private lookForAbsent(): void {
+    const { ring, self, absences, parts } = this;
+    const { layout } = ring;
+    if (layout === null || this.isExpelled || !ring.isMember(self)) return;
+    const members = this.sightings();
+    const now = parts.clock.monotonic();
+    absences.look(now, members);
+    if (absences.size > 0 && now - this.absencesSaved >= ABSENCES_MS) {
+      this.absencesSaved = now;
+      this.saveAbsences();
+    }
+    const verdict = judge({
+      self,
+      members,
+      awayMs: (id) => absences.awayMs(id),
+      graceMs: this.options.grace(),
+      n: this.options.n,
+      w: this.options.w,
+      partitions: ring.partitions,
+      homes: (p) => ring.homes(p),
+      gaining: (p) => ring.gaining(p),
+    });
+    for (const id of this.kept) if (absences.awayMs(id) === 0) this.kept.delete(id);
+    if (verdict === null) return;
+    if ('keep' in verdict) {
+      if (this.kept.has(verdict.keep)) return;
+      this.kept.add(verdict.keep);
+      parts.log.warn(
+        { node: verdict.keep.slice(0, 8), why: verdict.why },
+        'a member has been away for longer than tombstone-grace, and is kept: traces of deletes wait for it',
+      );
+      return;
+    }
+    const next = claim(
+      layout,
+      layout.members.filter((m) => m.id !== verdict.expel),
+      { n: this.options.n },
+    );
+    parts.log.warn(
+      {
+        node: verdict.expel.slice(0, 8),
+        seconds: Math.round(absences.awayMs(verdict.expel) / 1000),
+        version: next.version,
+      },
+      'a member has been away for longer than tombstone-grace: it is expelled, and what it alone holds is set aside',
+    );
+    this.expel(verdict.expel);
+    this.advance(next);
+  }
+
+  private saveAbsences(): void {
+    const bytes = this.absences.bytes();
+    this.saving = this.saving
+      .then(() => this.parts.store.engine.setMeta('absences', bytes))
+      .catch((error) => this.parts.log.warn({ error: String(error) }, 'the absence of members could not be saved'));
   }
 
   /** Begins a new session of this node, later than any that peers know. */

@@ -26,7 +26,7 @@ import type { Governor } from './governor.ts';
 import { CONFIRM, EXCHANGE } from './messages.ts';
 import type { Peer, Peers } from './peers.ts';
 import type { Reads } from './reads.ts';
-import type { Ring } from './ring.ts';
+import { fewestWithAll, type Ring } from './ring.ts';
 import { ASK_PROMISE, ASK_REAP, ASK_ROOTS, ASK_TRANSFER, type Rpc } from './rpc.ts';
 import type { States } from './states.ts';
 import type { Trees } from './trees.ts';
@@ -589,10 +589,8 @@ export class Repair {
     this.confirm(list);
   }
 
-  /** Any so many of the former homes have everything that was acknowledged. */
   private sourcesNeeded(p: number): number {
-    const n = this.ring.homes(p).length;
-    return Math.max(1, n - Math.min(this.parts.w, n) + 1);
+    return fewestWithAll(this.ring.homes(p).length, this.parts.w);
   }
 
   /** Gets a partition from those who serve it: whole from one, then by comparison from as many as a write may have missed. */

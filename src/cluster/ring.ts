@@ -20,6 +20,11 @@ import { Preferences } from '../ring/preference.ts';
 const RING_FORMAT = 1;
 const NOBODY: readonly string[] = [];
 
+/** Any so many of the homes have, between them, everything that W of them have acknowledged. */
+export function fewestWithAll(homes: number, w: number): number {
+  return Math.max(1, homes - Math.min(w, homes) + 1);
+}
+
 export class Ring {
   layout: Layout | null = null;
   name: LayoutName = { version: 0, hash: 0 };

@@ -67,8 +67,9 @@ class Handle {
     this.file = file;
   }
 
-  async open(mode: 'writer' | 'reader'): Promise<void> {
-    const flags = mode === 'writer' ? sqlite3.OPEN_READWRITE | sqlite3.OPEN_CREATE : sqlite3.OPEN_READWRITE;
+  async open(mode: 'writer' | 'reader' | 'observer'): Promise<void> {
+    const create = mode === 'writer' ? sqlite3.OPEN_CREATE : 0;
+    const flags = mode === 'observer' ? sqlite3.OPEN_READONLY : sqlite3.OPEN_READWRITE | create;
     await new Promise<void>((resolve, reject) => {
       this.db = new sqlite3.Database(this.file, flags | sqlite3.OPEN_FULLMUTEX, (e) => (e ? reject(e) : resolve()));
     });
@@ -125,6 +126,30 @@ export interface SqliteOptions {
   log: Log;
   /** Bytes of page cache for the writer; readers get a quarter. */
   cacheBytes: number;
+}
+
+/**
+ * Does a server hold this directory? Asked without writing to its files: whoever owns `node.db` lets nobody else read it.
+ * Its lock file alone would not tell, for it outlives a server that is killed.
+ */
+export async function isInUse(directory: string): Promise<boolean> {
+  const file = path.join(directory, NODE);
+  // an owner has written to the log, and it goes when the last one closes it
+  if (!fs.existsSync(file) || !fs.existsSync(`${file}-wal`)) return false;
+  const index = `${file}-shm`;
+  const hadIndex = fs.existsSync(index);
+  const handle = new Handle(file);
+  try {
+    await handle.open('observer');
+    await handle.exec('SELECT count(*) FROM meta');
+    return false;
+  } catch (error) {
+    return /SQLITE_(BUSY|LOCKED)/.test((error as Error).message);
+  } finally {
+    await handle.close().catch(() => {});
+    // looking into a log takes an index of it, and whoever only looks leaves that behind; an owner has none in a file
+    if (!hadIndex) fs.rmSync(index, { force: true });
+  }
 }
 
 export class SqliteEngine implements Engine {

@@ -441,7 +441,7 @@ const SECTIONS: Record<string, Row[]> = {
       '5',
       'run',
       size,
-      'Seconds after a deadline before an expired key is removed for good by its coordinator.',
+      'Seconds after its deadline that an expired key, hidden at once, is removed for good; alone it goes at once.',
     ],
     [
       'max-siblings',
@@ -660,7 +660,7 @@ const SECTIONS: Record<string, Row[]> = {
       '864000',
       'run',
       size,
-      'Seconds that a node may be down before the traces of deletes no longer wait for it.',
+      'Seconds that a member may be away before the others expel it, so that traces of deletes can go; 0 for ever.',
     ],
     [
       'cluster-node-timeout',

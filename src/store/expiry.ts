@@ -1,6 +1,9 @@
 /**
  * Deadlines: a key past its deadline is hidden at once, by the clock; here it is removed, by an ordinary event.
  *
+ * In a cluster that event comes `expire-settle` later. Each node hides by a clock of its own: a coordinator whose clock is
+ * a little ahead would otherwise remove for good what others still show, and what a client may still be about to prolong.
+ *
  * Rows are found by the deadline index. Keys with short lives may come and go between two folds, so they are also
  * kept in buckets by the second in which they fall due.
  */
@@ -21,8 +24,8 @@ const BUCKET_MS = 250;
 
 export class Expiry {
   active = true;
-  /** How long after its deadline a key is removed, in ms (`expire-settle`); nobody else can be asked when alone. */
-  settleMs = 0;
+  /** How long after its deadline a key is removed, in ms; 0 when alone, for then there is one clock. */
+  settleMs: () => number = () => 0;
   private readonly buckets = new Map<number, StoredKey[]>();
   private lastBucket = 0;
   private timer: Timer | null = null;
@@ -43,7 +46,7 @@ export class Expiry {
   }
 
   start(timers: Timers): void {
-    this.lastBucket = Math.floor(this.clock.now() / BUCKET_MS);
+    this.lastBucket = Math.floor((this.clock.now() - this.settleMs()) / BUCKET_MS);
     this.timer = timers.every(EXPIRE_ROUND_MS / 2, () => void this.round());
   }
 
@@ -59,26 +62,26 @@ export class Expiry {
     else list.push(o);
   }
 
-  /** One round: the buckets that have come due, then one page of the deadline index. */
+  /** One round over what was due `settleMs` ago: the buckets that have come due, then one page of the deadline index. */
   async round(): Promise<void> {
     if (!this.active || this.busy || this.keys.journal.failure !== null) return;
     this.busy = true;
     try {
-      const now = this.clock.now() - this.settleMs;
       this.keys.now = this.clock.now();
-      const current = Math.floor(now / BUCKET_MS);
+      const until = this.keys.now - this.settleMs();
+      const current = Math.floor(until / BUCKET_MS);
       for (; this.lastBucket < current; this.lastBucket++) {
-        for (const o of this.buckets.get(this.lastBucket + 1) ?? []) this.removeIfDue(o, now);
+        for (const o of this.buckets.get(this.lastBucket + 1) ?? []) this.removeIfDue(o, until);
         this.buckets.delete(this.lastBucket + 1);
       }
-      const due = await this.engine.due(now, EXPIRE_ROUND_KEYS);
+      const due = await this.engine.due(until, EXPIRE_ROUND_KEYS);
       if (due.length === 0) return;
       const places = due.map((d) => ({ db: this.keys.databases[d.db], key: d.key, slot: slotOfPosition(d.pos) }));
       await this.residency.load(places);
       this.keys.now = this.clock.now();
       for (const p of places) {
         const o = this.keys.shard(p.db, p.slot).map.get(p.key);
-        if (o !== undefined) this.removeIfDue(o, now);
+        if (o !== undefined) this.removeIfDue(o, until);
       }
     } catch (error) {
       this.log.warn({ error: String(error) }, 'a round of expiry failed');
@@ -87,17 +90,18 @@ export class Expiry {
     }
   }
 
-  private removeIfDue(o: StoredKey, now: number): void {
+  private removeIfDue(o: StoredKey, until: number): void {
     const db = this.keys.databases[o.db];
     if (o.type === NONE || this.keys.shard(db, o.slot).map.get(o.key) !== o) return;
-    if (breaks.dropsByOwnClock && o.deadline <= now) {
+    if (breaks.dropsByOwnClock && o.deadline <= until) {
       this.keys.forget(db, o);
       return;
     }
     // whoever coordinates the key removes it; here it stays hidden until that event comes
     if (this.keys.mayExpire !== null && !this.keys.mayExpire(o.slot)) return;
-    if (this.keys.isLive(o)) this.keys.dropExpiredSiblings(db, o);
-    else if (o.deadline <= now) this.keys.expire(db, o);
+    // a key of several siblings goes whole only when the last of them is overdue
+    if (this.keys.isLive(o, until)) this.keys.dropExpiredSiblings(db, o, until);
+    else this.keys.expire(db, o);
     this.keys.onOwn?.();
   }
 }

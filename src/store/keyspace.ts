@@ -243,15 +243,15 @@ export class Keyspace {
     return null;
   }
 
-  isLive(o: StoredKey): boolean {
-    return o.type !== NONE && (o.deadline === 0 || o.deadline > this.now || this.outlives(o));
+  isLive(o: StoredKey, now = this.now): boolean {
+    return o.type !== NONE && (o.deadline === 0 || o.deadline > now || this.outlives(o, now));
   }
 
   /** The shown sibling has passed its deadline: is there another that has not? */
-  private outlives(o: StoredKey): boolean {
+  private outlives(o: StoredKey, now = this.now): boolean {
     if (o.state === null) return false;
     this.refresh(o);
-    return o.isLive(this.now);
+    return o.isLive(now);
   }
 
   /** As `find`; a key of another type throws WRONGTYPE. */
@@ -830,11 +830,11 @@ export class Keyspace {
     this.overwrite(db, o, []);
   }
 
-  /** Removes the siblings that have passed their own deadlines, when another keeps the key alive. */
-  dropExpiredSiblings(db: Database, o: StoredKey): void {
+  /** Removes the siblings whose own deadlines are not after `until`, when another keeps the key alive. */
+  dropExpiredSiblings(db: Database, o: StoredKey, until: number): void {
     const removes: EntryRef[] = [];
     for (let e = o.state?.get(REGISTER) ?? null; e !== null; e = e.next) {
-      if (!alive(e, this.now)) removes.push({ field: REGISTER, actor: e.actor, hlc: e.hlc });
+      if (!alive(e, until)) removes.push({ field: REGISTER, actor: e.actor, hlc: e.hlc });
     }
     if (removes.length > 0) this.commit(db, o, { removes });
   }

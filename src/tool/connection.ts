@@ -8,14 +8,24 @@ import RedisParser from 'redis-parser';
 
 export type Reply = string | number | null | Error | Reply[];
 
+/** A reply of which each string was given as bytes. */
+function latin1(reply: Reply | Buffer): Reply {
+  if (Buffer.isBuffer(reply)) return reply.latin1Slice();
+  return Array.isArray(reply) ? reply.map(latin1) : reply;
+}
+
 export class ToolConnection {
   private readonly socket: net.Socket;
   private readonly waiting: { resolve: (reply: Reply) => void; reject: (error: Error) => void }[] = [];
 
-  private constructor(socket: net.Socket) {
+  private readonly bytes: boolean;
+
+  private constructor(socket: net.Socket, bytes: boolean) {
     this.socket = socket;
+    this.bytes = bytes;
     const parser = new RedisParser({
-      returnReply: (reply: Reply) => this.waiting.shift()?.resolve(reply),
+      returnBuffers: bytes,
+      returnReply: (reply: Reply) => this.waiting.shift()?.resolve(bytes ? latin1(reply) : reply),
       returnError: (error: Error) => this.waiting.shift()?.reject(error),
       returnFatalError: (error: Error) => this.socket.destroy(error),
     });
@@ -27,8 +37,17 @@ export class ToolConnection {
     socket.on('close', () => lost());
   }
 
-  /** @param timeoutMs 0 for as long as it takes */
-  static open(host: string, port: number, password: string | undefined, timeoutMs = 0): Promise<ToolConnection> {
+  /**
+   * @param timeoutMs 0 for as long as it takes
+   * @param bytes strings stand for bytes, one character each, in both directions: for keys and values that are no text
+   */
+  static open(
+    host: string,
+    port: number,
+    password: string | undefined,
+    timeoutMs = 0,
+    bytes = false,
+  ): Promise<ToolConnection> {
     return new Promise((resolve, reject) => {
       const socket = net.connect({ host, port });
       const failed = (why: string) => reject(new Error(`can't connect to ${host}:${port}: ${why}`));
@@ -41,7 +60,7 @@ export class ToolConnection {
         socket.removeAllListeners('error');
         socket.setTimeout(0);
         socket.removeAllListeners('timeout');
-        const connection = new ToolConnection(socket);
+        const connection = new ToolConnection(socket, bytes);
         if (password === undefined) resolve(connection);
         else connection.call('AUTH', password).then(() => resolve(connection), reject);
       });
@@ -52,8 +71,9 @@ export class ToolConnection {
   call(...args: string[]): Promise<Reply> {
     return new Promise((resolve, reject) => {
       this.waiting.push({ resolve, reject });
-      const parts = args.map((a) => `$${Buffer.byteLength(a)}\r\n${a}\r\n`);
-      this.socket.write(`*${args.length}\r\n${parts.join('')}`);
+      const encoding = this.bytes ? 'latin1' : 'utf8';
+      const parts = args.map((a) => `$${Buffer.byteLength(a, encoding)}\r\n${a}\r\n`);
+      this.socket.write(`*${args.length}\r\n${parts.join('')}`, encoding);
     });
   }
 

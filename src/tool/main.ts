@@ -7,6 +7,7 @@ import { VERSION } from '../server/version.ts';
 import { type BenchOptions, bench } from './bench.ts';
 import { type LocalOptions, local } from './local.ts';
 import { commit, explain, leave, plan, repair, type WaitOptions } from './plan.ts';
+import { type RecoverOptions, recover } from './recover.ts';
 import { restore } from './restore.ts';
 import { status } from './status.ts';
 import { print, TARGET_OPTIONS, type Target, withNode } from './target.ts';
@@ -90,6 +91,24 @@ export async function main(argv: string[]): Promise<number> {
     .argument('<backup>')
     .requiredOption('--dir <directory>', "the server's data directory; it must not hold data")
     .action((from: string, options: { dir: string }) => restore(from, options.dir));
+  program
+    .command('recover')
+    .description('tell what the directory of an expelled node holds, and bring back what the cluster lacks of it')
+    .argument('<directory>', 'a data directory; no server may run on it, and nothing in it is changed')
+    .option('--out <file>', 'write the lines there and not to the standard output')
+    .option('--to <host:port>', 'compare with the cluster of this node')
+    .option('--yes', 'write what the cluster lacks, as siblings')
+    .option('--since <time>', 'what was written then or later (ISO 8601) was never in the cluster, trace or no trace')
+    .option('--include-deleted', 'write what the cluster has deleted as well, and what it has no trace of')
+    .option(
+      '--work <directory>',
+      'where the files are copied to for reading; the directory for temporary files unless set',
+    )
+    .option('-a, --password <password>', 'password of the default user (or GRAMME_PASSWORD)')
+    .helpOption('--help', 'show this help')
+    .action(async (directory: string, options: RecoverOptions) => {
+      code = await recover(directory, options);
+    });
   // `gramme status | head` is no failure
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') process.exit(code);
