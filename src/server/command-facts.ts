@@ -59,13 +59,15 @@ export function incrementOf(argv: Argv): string | null {
   }
 }
 
-/** The whole value that a command gives a key; null for commands that do something else. */
+/**
+ * The whole value that a command gives a key, in place of all that its coordinator has seen of it; null for commands that
+ * do something else (a DSET replaces what its context names, and never another run of itself).
+ */
 export function valueFor(argv: Argv, key: string): string | null {
   switch (argv.lower(0)) {
     case 'set':
     case 'setnx':
     case 'getset':
-    case 'dset':
       return argv.str(2);
     case 'setex':
     case 'psetex':
