@@ -6,13 +6,13 @@
  * has it on disk.
  */
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
-import { Context } from '../causality/context.ts';
 import type { Log } from '../ports/log.ts';
 import { slotOf } from '../ring/slots.ts';
 import type { KeyPlace } from '../store/keyspace.ts';
-import { applyRecord, type Basis, keyOfRecord, SAID_BY_RECORD } from '../store/replica.ts';
+import { applyRecord, keyOfRecord } from '../store/replica.ts';
 import type { Store } from '../store/store.ts';
 import { encodeState, type KeyState, KeyState as State } from '../types/state.ts';
+import { readBasis, skipRecord, skipRequest } from './frame-operations.ts';
 import {
   ACK,
   OP_COMPARE,
@@ -21,8 +21,6 @@ import {
   OP_KIND,
   OP_REQUEST,
   OP_SYNC,
-  OP_WRITE_AFTER,
-  OP_WRITE_UPON,
   REFUSED_WRITE,
   UNCLEAN_LARGE,
   UNCLEAN_OPEN,
@@ -142,7 +140,7 @@ export class Receiver {
         if (kind & OP_REQUEST) skipRequest(r);
         readBasis(kind, r);
         place = keyOfRecord(keys, buf, r.pos);
-        r.pos += 4 + buf.readUInt32LE(r.pos);
+        skipRecord(r);
       }
       if (keys.isResident(place.db, place.key, place.slot)) continue;
       places.push(place);
@@ -330,17 +328,4 @@ export class Receiver {
       peer.link?.send(ACK, bytes, 0, bytes.length);
     }
   }
-}
-
-/** Name and reply of the forwarded command that a write came of. */
-function skipRequest(r: ByteReader): void {
-  r.pos += 11;
-  const n = r.varint();
-  r.pos += n;
-}
-
-function readBasis(kind: number, r: ByteReader): Basis {
-  const plain = kind & OP_KIND;
-  if (plain === OP_WRITE_AFTER) return r.u53();
-  return plain === OP_WRITE_UPON ? Context.decode(r) : SAID_BY_RECORD;
 }

@@ -12,11 +12,12 @@
  */
 import { breaks } from '../base/breaks.ts';
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
-import { Context } from '../causality/context.ts';
+import type { Context } from '../causality/context.ts';
 import type { Clock } from '../ports/clock.ts';
 import { SLOTS } from '../ring/slots.ts';
 import type { Basis } from '../store/replica.ts';
 import { decodeState, type KeyState } from '../types/state.ts';
+import { readBasis, skipOperation, skipRecord } from './frame-operations.ts';
 import {
   FIRM_VERSION,
   OP_COMPARE,
@@ -39,8 +40,8 @@ import type { Peer, Peers, Sent } from './peers.ts';
 export const MAX_UNACKED_BYTES = 32 * 1024 * 1024;
 const SPARE_WRITERS = 64;
 const WRITER_BYTES = 16 * 1024;
-/** seq and ticket. */
-const HEADER_BYTES = 14;
+/** Bytes of a frame's number; the ticket's follows. */
+const SEQ_BYTES = 7;
 
 /** The forwarded command that a write came of, and what it replied. */
 export interface RequestName {
@@ -491,7 +492,7 @@ export class Replicator {
     if (sent.hedged) return;
     sent.hedged = true;
     const { buf, pos } = sent.w;
-    const r = new ByteReader(buf, 7, pos);
+    const r = new ByteReader(buf, SEQ_BYTES, pos);
     const ticket = this.find(r.u53());
     if (ticket === null || ticket.done) return;
     const frames = new Map<Peer, ByteWriter>();
@@ -500,7 +501,7 @@ export class Replicator {
       const kind = r.u8();
       r.varint();
       if ((kind & OP_KIND) !== OP_COMPARE) {
-        skipWrite(kind, r);
+        skipOperation(kind, r);
         continue;
       }
       const db = r.u8();
@@ -543,55 +544,31 @@ export class Replicator {
     else this.events.late();
   }
 
+  /** What a peer was sent in this frame and has not taken is hinted. */
   private hintFrame(peer: Peer, w: ByteWriter): void {
     const { buf, pos } = w;
-    let at = HEADER_BYTES;
-    const ticket = this.find(new ByteReader(buf, 7, HEADER_BYTES).u53());
-    const varint = () => {
-      let v = 0;
-      let scale = 1;
-      for (;;) {
-        const b = buf[at++];
-        v += (b & 127) * scale;
-        if (b < 128) return v;
-        scale *= 128;
-      }
-    };
-    while (at < pos) {
-      const kind = buf[at++];
-      varint();
-      const plain = kind & OP_KIND;
-      if (plain === OP_SYNC) continue;
-      if (plain === OP_COMPARE) {
-        at++;
-        const n = varint();
-        at += n + 7;
+    const r = new ByteReader(buf, SEQ_BYTES, pos);
+    const ticket = this.find(r.u53());
+    while (!r.done) {
+      const kind = r.u8();
+      r.varint();
+      if (kind === OP_SYNC || (kind & OP_KIND) === OP_COMPARE) {
+        skipOperation(kind, r);
         continue;
       }
-      let owner = peer.id;
-      if (kind & OP_HINT) {
-        const n = varint();
-        owner = buf.latin1Slice(at, at + n);
-        at += n;
-      }
+      const owner = kind & OP_HINT ? r.str() : peer.id;
       let request: RequestName | null = null;
       if (kind & OP_REQUEST) {
-        const tag = buf.readUInt32LE(at);
-        const id = new ByteReader(buf, at + 4, at + 11).u53();
-        at += 11;
-        const n = varint();
-        request = { tag, id, reply: Buffer.from(buf.subarray(at, at + n)) };
-        at += n;
+        const tag = r.u32();
+        const id = r.u53();
+        const end = r.varint() + r.pos;
+        request = { tag, id, reply: Buffer.from(buf.subarray(r.pos, end)) };
+        r.pos = end;
         if (ticket !== null) ticket.kept = true;
       }
-      if (plain === OP_WRITE_AFTER) at += 7;
-      else if (plain === OP_WRITE_UPON) {
-        const r = new ByteReader(buf, at, pos);
-        Context.decode(r);
-        at = r.pos;
-      }
-      this.events.missed(owner, buf, at, request);
-      at += 4 + buf.readUInt32LE(at);
+      readBasis(kind, r);
+      this.events.missed(owner, buf, r.pos, request);
+      skipRecord(r);
     }
   }
 
@@ -797,21 +774,6 @@ function setSeq(w: ByteWriter, seq: number): void {
   w.pos = 0;
   w.u53(seq);
   w.pos = end;
-}
-
-/** Passes over a write, behind its kind and operation. */
-function skipWrite(kind: number, r: ByteReader): void {
-  if (kind & OP_HINT) r.str();
-  if (kind & OP_REQUEST) {
-    r.pos += 11;
-    const n = r.varint();
-    r.pos += n;
-  }
-  const plain = kind & OP_KIND;
-  if (plain === OP_SYNC) return;
-  if (plain === OP_WRITE_AFTER) r.u53();
-  else if (plain === OP_WRITE_UPON) Context.decode(r);
-  r.pos += 4 + r.buf.readUInt32LE(r.pos);
 }
 
 const CONTENT = 1_000_000;

@@ -258,6 +258,8 @@ export class Forwarding {
       this.retryElsewhere(p, false);
       return;
     }
+    // whoever is asked now may do better
+    if (!current && isNoRun(buf, at, end)) return;
     if (!this.pending.delete(id)) this.homeless = this.homeless.filter((x) => x !== p);
     this.answered(p, by, buf, at, end);
   }
@@ -472,10 +474,17 @@ function decodeForward(
 }
 
 /** Errors of a node that could not run a command, as opposed to what a command itself says. */
-const NO_RUN = ['-NOREPLICAS ', '-TRYAGAIN ', '-CLUSTERDOWN ', '-LOADING ', '-MISCONF '];
+const NO_RUN = [
+  // not the one of a write that too few have taken: that has been run
+  '-NOREPLICAS not enough replicas of the key can be reached',
+  '-TRYAGAIN ',
+  '-CLUSTERDOWN ',
+  '-LOADING ',
+  '-MISCONF ',
+];
 
 function isNoRun(buf: Buffer, start: number, end: number): boolean {
   if (buf[start] !== 45) return false;
-  const text = buf.latin1Slice(start, Math.min(end, start + 16));
+  const text = buf.latin1Slice(start, Math.min(end, start + 64));
   return NO_RUN.some((x) => text.startsWith(x));
 }

@@ -668,8 +668,8 @@ export class Keyspace {
    * Undoes what this node wrote to a key from `since` to `until`, by an event: what it added goes, and what it removed
    * comes back, as far as `theirs` had not lost it too. What was written later stays. Without `theirs` another node has
    * run the same command: what that took away it took away as well, and nothing comes back.
-   * @param others stamps, from and to in turn, of what else is being undone: it does not come back either
    * Returns whether anything that it had added was still there.
+   * @param others stamps, from and to in turn, of what else is being undone: it does not come back either
    */
   undo(
     db: Database,
@@ -1132,13 +1132,13 @@ export class Keyspace {
   onSwap: () => void = () => {};
 }
 
-/** For `breaks.joinsByTimestamp`: all siblings but the latest go, as if they had been seen and replaced. */
 /** Is it in one of these intervals, given by their ends in turn? */
 function isWithin(hlc: number, intervals: readonly number[]): boolean {
   for (let i = 0; i < intervals.length; i += 2) if (hlc >= intervals[i] && hlc <= intervals[i + 1]) return true;
   return false;
 }
 
+/** For `breaks.joinsByTimestamp`: all siblings but the latest go, as if they had been seen and replaced. */
 function keepLatest(s: KeyState): void {
   let latest = s.get(REGISTER);
   for (let e = latest; e !== null; e = e.next) if (e.hlc > latest!.hlc) latest = e;

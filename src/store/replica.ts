@@ -3,7 +3,8 @@
  *
  * A replica is *clean* for a write when it had seen exactly what the coordinator had. The compact kinds of records say
  * what that was; for the others the sender adds the hash of its context. When it wasn't clean, what was here before is
- * given back: the coordinator sees from it whether this replica was merely behind, or has news for it.
+ * given back: the coordinator sees from it whether this replica was merely behind, or has news for it. A firm write that
+ * was made on less than is here is not applied at all.
  */
 import { breaks } from '../base/breaks.ts';
 import { ByteReader, TruncatedError } from '../base/bytes.ts';
