@@ -35,7 +35,7 @@ export const JOURNAL_BATCH_BYTES = 1024 * 1024;
 export const JOURNAL_SYNC_MS = 1000;
 
 /** A fold starts when the journal holds this many bytes that are not yet rows ... */
-export const FOLD_START_BYTES = 48 * 1024 * 1024;
+export const FOLD_START_BYTES = 160 * 1024 * 1024;
 /** ... or when this many ms have passed since the first unfolded write. */
 export const FOLD_START_MS = 2000;
 /** While the server is busy and the backlog is below this, the fold takes only a small share of the time. */
@@ -45,7 +45,7 @@ export const FOLD_REST = 8;
 /** More commands a second than this is busy. */
 export const FOLD_BUSY_COMMANDS = 4000;
 /** A busy server's fold starts by age only after this many ms: rewritten keys are then folded once. */
-export const FOLD_START_BUSY_MS = 10_000;
+export const FOLD_START_BUSY_MS = 120_000;
 /** Above this many bytes of unfolded journal, acks wait for the fold. */
 export const JOURNAL_LIMIT_BYTES = 384 * 1024 * 1024;
 /** Rows encoded in one slice of the fold before clients get their turn, and rows in one transaction. */

@@ -10,7 +10,7 @@ import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import type { Clock, Random, Timers } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
 import type { TlsOptions, Transport } from '../ports/transport.ts';
-import type { KeyPlace } from '../store/keyspace.ts';
+import { type KeyPlace, MadeRecords } from '../store/keyspace.ts';
 import { keyOfRecord } from '../store/replica.ts';
 import type { Store } from '../store/store.ts';
 import { Bus, type Link } from './bus.ts';
@@ -249,7 +249,7 @@ export class Cluster {
       },
     });
     this.operator = new Operator({ store, peers, rpc, membership, hints: this.hints });
-    store.keys.made = { slots: [], befores: [], contexts: [] };
+    store.keys.made = new MadeRecords();
     store.keys.onOwn = () => this.replicateOwn();
     store.keys.mayExpire = (slot) => this.mayExpire(store.keys.partitionOf(slot));
     store.expiry.settleMs = () => (this.isAlone ? 0 : options.expireSettle());
@@ -565,7 +565,7 @@ export class Cluster {
    */
   replicate(group: Group | null, request: RequestName | null = null, firm = false): number {
     const made = this.store.keys.made!;
-    const n = made.slots.length;
+    const n = made.count;
     const { w } = this.store.journal;
     if (n === 0) {
       this.markW = w;
@@ -588,15 +588,13 @@ export class Cluster {
         more.push(g);
         this.replicator.join(this.replicator.ticket(), g);
       } else this.replicator.join(this.replicator.ticket(), g);
-      const basis = made.contexts[i] ?? made.befores[i];
-      this.replicator.write(g, op, w.buf, at, end, basis, i === 0 ? request : null, firm);
+      this.replicator.write(g, op, w.buf, at, end, made.basis(i), i === 0 ? request : null, firm);
       if (firm) this.replicator.opens(made.slots[i], this.seenBefore);
       at = end;
     }
     this.lastGroup = first;
     this.moreGroups = more;
-    made.slots.length = 0;
-    made.befores.length = made.contexts.length = 0;
+    made.clear();
     this.markW = w;
     this.mark = w.pos;
     return op;
@@ -612,7 +610,7 @@ export class Cluster {
 
   /** Records that no command has made: expiry. */
   replicateOwn(): void {
-    if (this.store.keys.made!.slots.length > 0) this.replicate(null);
+    if (this.store.keys.made!.count > 0) this.replicate(null);
   }
 
   // ------------------------------------------------------------------ links

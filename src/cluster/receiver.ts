@@ -242,8 +242,7 @@ export class Receiver {
     const start = r.pos;
     r.pos += n;
     const known = this.requests.get(tag, id);
-    if (known === undefined || known.by === by)
-      this.requests.put(tag, id, { by, reply: replyBytes(r.buf, start, r.pos) });
+    if (known === undefined || known.by === by) this.requests.note(tag, id, by, replyBytes(r.buf, start, r.pos));
   }
 
   private unclean(

@@ -125,9 +125,6 @@ export class Trees {
   private update(o: StoredKey): void {
     if ((o.flags & STALE) === 0) return;
     o.flags &= ~STALE;
-    const db = this.keys.databases[o.db];
-    // flushed, or evicted and loaded anew since: this object counts for nothing any more
-    if (this.keys.shard(db, o.slot).map.get(o.key) !== o) return;
     const tree = this.trees[this.keys.partitionOf(o.slot)];
     const pos = positionOf(o.slot, o.key);
     const hash = o.contextHash();
@@ -164,7 +161,14 @@ export class Trees {
   private flushed(db: Database): void {
     // a floor concerns all partitions: build them again from what is left
     this.building = -1;
-    void db;
+    // objects that went with it count for nothing; one that was evicted has been worked out as it left
+    const { stale } = this.keys;
+    if (stale !== null)
+      this.keys.stale = stale.filter((o) => {
+        if (o.db !== db.index || this.keys.shard(db, o.slot).map.get(o.key) === o) return true;
+        o.flags &= ~STALE;
+        return false;
+      });
     for (const tree of this.trees) tree.clear();
     this.built.fill(0);
     for (const d of this.keys.databases)

@@ -313,15 +313,11 @@ export class Router implements ClusterServer {
   leave(client: Client, command: Command, argv: Argv, start: number, end: number, failed: boolean): void {
     const { cluster, server } = this;
     if (cluster.isAlone || cluster.ring.layout === null) {
-      const made = server.keys.made!;
-      made.slots.length = made.befores.length = made.contexts.length = 0;
+      server.keys.made!.clear();
       return;
     }
     const request =
-      client instanceof VirtualClient &&
-      client.tag !== 0 &&
-      server.keys.made!.slots.length > 0 &&
-      !breaks.retriesUnnamed
+      client instanceof VirtualClient && client.tag !== 0 && server.keys.made!.count > 0 && !breaks.retriesUnnamed
         ? { tag: client.tag, id: client.number, reply: replyBytes(server.output.w.buf, start, end) }
         : null;
     const wrote = cluster.replicate(this.strictGroup, request, this.atHand.before !== null);
@@ -330,7 +326,7 @@ export class Router implements ClusterServer {
       const ticket = cluster.replicator.ticket();
       if (request !== null) {
         ticket.hasRequests = true;
-        cluster.requests.put(request.tag, request.id, { by: cluster.self, reply: request.reply });
+        cluster.requests.note(request.tag, request.id, cluster.self, request.reply);
       }
       const group = cluster.lastGroup!;
       this.operations.enter(ticket, wrote, client, argv, start, end, true, group, cluster.moreGroups);

@@ -26,6 +26,7 @@ import { type Addition, Entry, type EntryRef, type KeyEvent, KeyState } from '..
 import { viewOf } from '../types/view.ts';
 import type { Journal } from './journal.ts';
 import type { KeyFilter } from './key-filter.ts';
+import { KeyMap } from './key-map.ts';
 import {
   COUNTED,
   COUNTED_EXPIRES,
@@ -64,7 +65,7 @@ export interface KeyPlace {
 
 /** The keys of one partition of one database. */
 export class Shard {
-  readonly map = new Map<string, StoredKey>();
+  readonly map = new KeyMap<StoredKey>();
   /** Every key of the partition that has a row is resident, so a key that isn't here does not exist. */
   complete: boolean;
   /** Keys that may have a row though they are not here; null while nobody knows. */
@@ -100,6 +101,35 @@ export class Database {
   }
 }
 
+/**
+ * Records since somebody last looked, each with its slot and what it was made on. One is used for all commands, and
+ * nothing of it is made anew for one.
+ */
+export class MadeRecords {
+  count = 0;
+  readonly slots: number[] = [];
+  private readonly hashes: number[] = [];
+  private readonly contexts: (Context | null)[] = [];
+
+  /** @param hash of the context that it was made on; -1 where the record itself says it (the compact kinds) */
+  add(slot: number, hash: number, context: Context | null): void {
+    const i = this.count++;
+    this.slots[i] = slot;
+    this.hashes[i] = hash;
+    this.contexts[i] = context;
+  }
+
+  /** What the i-th was made on: the context where that is kept, else its hash. */
+  basis(i: number): Context | number {
+    return this.contexts[i] ?? this.hashes[i];
+  }
+
+  clear(): void {
+    // a context that is left behind here goes with the next command
+    this.count = 0;
+  }
+}
+
 /** What a client's token says that it has seen of a key. */
 export interface Seen {
   context: Context;
@@ -129,11 +159,8 @@ export class Keyspace {
   /** Own stamps at or below this were made before this process held the keys. */
   chainStart = 0;
   maxSiblings: number;
-  /**
-   * In a cluster: slot of each record made here since `cluster/replicator` last looked, and the hash of the context
-   * that it was made on; -1 where the record itself says it (the compact kinds). Null while alone.
-   */
-  made: { slots: number[]; befores: number[]; contexts: (Context | undefined)[] } | null = null;
+  /** In a cluster: the records made here that `cluster/replicator` has not looked at. Null while alone. */
+  made: MadeRecords | null = null;
   /** The reply of the command at hand rests on the state: the contexts that its records are made on are kept too. */
   firm = false;
   /** In a cluster: objects whose Merkle terms are to be worked out again. Null while alone. */
@@ -302,7 +329,7 @@ export class Keyspace {
 
   /** Puts an object into its shard. */
   adopt(shard: Shard, o: StoredKey): void {
-    shard.map.set(o.key, o);
+    shard.map.set(o);
     shard.additions++;
     this.account(o);
   }
@@ -459,16 +486,10 @@ export class Keyspace {
     return previous > 0 && (this.sole || previous > this.chainStart) ? previous : to - 1;
   }
 
-  private note(slot: number, before: number): void {
-    this.made!.slots.push(slot);
-    this.made!.befores.push(before);
-  }
-
-  /** The same where the record does not say what it is made on. */
+  /** Notes a record that does not say itself what it is made on. */
   private noteAfter(slot: number, before: number, seen: Context | StoredKey): void {
-    const made = this.made!;
-    if (this.firm) made.contexts[made.slots.length] = seen instanceof Context ? seen.clone() : seen.context();
-    this.note(slot, before);
+    const context = this.firm ? (seen instanceof Context ? seen.clone() : seen.context()) : null;
+    this.made!.add(slot, before, context);
   }
 
   /** Makes an event, applies it, records it. */
@@ -757,7 +778,7 @@ export class Keyspace {
         }
         o.flags &= ~COUNTER;
         if (this.made !== null) {
-          if (o.rest === null) this.note(slot, -1);
+          if (o.rest === null) this.made.add(slot, -1, null);
           else this.noteAfter(slot, o.contextHash(), o);
         }
         if (o.rest === null)
@@ -859,7 +880,7 @@ export class Keyspace {
       const chained = o.actor === me && (this.sole || o.to > this.chainStart);
       if (o.flags & COUNTER && chained) {
         const to = this.clock.next();
-        if (this.made !== null) this.note(slot, -1);
+        if (this.made !== null) this.made.add(slot, -1, null);
         recordStep(this.journal.w, db.index, key, me, to, o.to, o.from + 1, result);
         o.to = to;
         o.value = result;
@@ -868,7 +889,7 @@ export class Keyspace {
       }
       if (o.to === 0) {
         const to = this.clock.next();
-        if (this.made !== null) this.note(slot, -1);
+        if (this.made !== null) this.made.add(slot, -1, null);
         recordStep(this.journal.w, db.index, key, me, to, to - 1, to, result);
         o.actor = me;
         o.from = to - 1;

@@ -44,6 +44,18 @@ export const OBJECT_BYTES = 200;
 export const STATE_BYTES = 600;
 export const ENTRY_BYTES = 150;
 
+/**
+ * Numbers of more than 31 bits are boxes of their own in a JavaScript object, and each is one more thing for the
+ * collector to copy. Objects therefore keep four of them in an array of doubles that sixteen objects share: it is let
+ * go with the last of these.
+ */
+const NUMBERS = 4;
+const BLOCK_NUMBERS = 16 * NUMBERS;
+/** Of doubles (a fraction makes it so, and it stays so) that are all zero. */
+const EMPTY_BLOCK = Array.from({ length: BLOCK_NUMBERS }, () => 0.5).fill(0);
+let block = EMPTY_BLOCK.slice();
+let free = 0;
+
 export class StoredKey {
   readonly key: string;
   readonly slot: number;
@@ -57,16 +69,14 @@ export class StoredKey {
   length = 0;
   /** Wall-clock ms after which the key is hidden; 0 for never. */
   deadline = 0;
-  actor = 0;
-  from = 0;
-  to = 0;
   rest: Context | null = null;
   state: KeyState | null = null;
   /** Own run that the next increment goes on with, in a full state. */
   run: Entry | null = null;
   flags = 0;
-  /** What it adds to its partition's Merkle tree; 0 for nothing (`cluster/trees`). */
-  term = 0;
+  /** Where this object's numbers are. */
+  private readonly numbers: number[];
+  private readonly at: number;
   /** Seconds of the store's clock at the last access, and an access count for OBJECT FREQ. */
   used = 0;
   /** Bytes that it is reckoned to cost. */
@@ -76,6 +86,42 @@ export class StoredKey {
     this.key = key;
     this.slot = slot;
     this.db = db;
+    if (free === BLOCK_NUMBERS) {
+      block = EMPTY_BLOCK.slice();
+      free = 0;
+    }
+    this.numbers = block;
+    this.at = free;
+    free += NUMBERS;
+  }
+
+  get actor(): number {
+    return this.numbers[this.at];
+  }
+  set actor(x: number) {
+    this.numbers[this.at] = x;
+  }
+
+  get from(): number {
+    return this.numbers[this.at + 1];
+  }
+  set from(x: number) {
+    this.numbers[this.at + 1] = x;
+  }
+
+  get to(): number {
+    return this.numbers[this.at + 2];
+  }
+  set to(x: number) {
+    this.numbers[this.at + 2] = x;
+  }
+
+  /** What it adds to its partition's Merkle tree; 0 for nothing (`cluster/trees`). */
+  get term(): number {
+    return this.numbers[this.at + 3];
+  }
+  set term(x: number) {
+    this.numbers[this.at + 3] = x;
   }
 
   isLive(now: number): boolean {
