@@ -7,7 +7,7 @@
 
 const TWO_32 = 4294967296;
 /** Up to so many bytes a loop copies faster than a call, which makes a view of the source first. */
-const COPY_LOOP_BYTES = 160;
+const COPY_LOOP_BYTES = 32;
 
 /** Copies src[start, end) to dst at `at`; returns where it ends. There must be room. */
 export function copyBytes(dst: Uint8Array, at: number, src: Uint8Array, start: number, end: number): number {

@@ -42,10 +42,50 @@ const PUT_HINTS = `INSERT OR IGNORE INTO hints (owner, db, key)
 const DROP_HINTS = `DELETE FROM hints WHERE (owner, db, key) IN
   (SELECT value->>0, value->>1, substr(?1, (value->>2) + 1, value->>3) FROM json_each(?2))`;
 
-// e.value is one row's array of numbers; ?1 is the blob that the offsets point into
-const PUT_KEYS = `INSERT OR REPLACE INTO keys (db, pos, key, deadline, spread, state)
-  SELECT value->>0, value->>1, substr(?1, (value->>2) + 1, value->>3), value->>4, value->>7, substr(?1, (value->>5) + 1, value->>6)
-  FROM json_each(?2)`;
+/**
+ * A key row's numbers as SQLite gets them: decimal digits of fixed widths, one row after the other in a blob of their own.
+ * Reading them costs a third of what JSON would, and key rows are what the fold writes most. In the order of
+ * `RowBatch.puts`: db, place, start and length of the key, deadline, start and length of the state, spread.
+ */
+const PUT_WIDTHS = [4, 16, 10, 10, 16, 10, 10, 1];
+const PUT_BYTES = PUT_WIDTHS.reduce((sum, w) => sum + w, 0);
+
+function putKeysSql(): string {
+  let at = 0;
+  const [db, pos, key, keyLength, deadline, state, stateLength, spread] = PUT_WIDTHS.map((width) => {
+    at += width;
+    return `CAST(substr(?2, o + ${at - width}, ${width}) AS INTEGER)`;
+  });
+  return `INSERT OR REPLACE INTO keys (db, pos, key, deadline, spread, state)
+  SELECT ${db}, ${pos}, substr(?1, ${key} + 1, ${keyLength}), ${deadline}, ${spread}, substr(?1, ${state} + 1, ${stateLength})
+  FROM (WITH RECURSIVE n(o) AS (SELECT 1 UNION ALL SELECT o + ${PUT_BYTES} FROM n LIMIT ?3) SELECT o FROM n)`;
+}
+
+/** ?1 is the blob that the offsets point into, ?2 the rows' digits, ?3 how many rows. */
+const PUT_KEYS = putKeysSql();
+
+/** Rows of `RowBatch.puts` as `PUT_KEYS` reads them. */
+function putDigits(rows: readonly number[][]): Buffer {
+  const out = Buffer.allocUnsafe(rows.length * PUT_BYTES);
+  let at = 0;
+  for (const row of rows)
+    for (let i = 0; i < PUT_WIDTHS.length; i++) {
+      let v = row[i];
+      // a number that isn't one must not become another row's
+      if (!Number.isSafeInteger(v) || v < 0) throw new Error(`a row's number ${i} is ${v}`);
+      const end = at + PUT_WIDTHS[i];
+      for (let d = end - 1; d >= at; d--) {
+        const rest = Math.floor(v / 10);
+        out[d] = 48 + (v - rest * 10);
+        v = rest;
+      }
+      if (v > 0) throw new Error(`a row's number ${i} has too many digits`);
+      at = end;
+    }
+  return out;
+}
+
+// below, `value` is one row's array of numbers; ?1 is the blob that the offsets point into
 const DELETE_KEYS = `DELETE FROM keys WHERE (db, pos, key) IN
   (SELECT value->>0, value->>1, substr(?1, (value->>2) + 1, value->>3) FROM json_each(?2))`;
 const PUT_ENTRIES = `INSERT OR REPLACE INTO entries (db, pos, key, field, actor, hlc, payload)
@@ -390,7 +430,7 @@ export class SqliteEngine implements Engine {
     await write(DELETE_KEYS, batch.deletes);
     await write(DELETE_ENTRIES, batch.entryDeletes);
     await write(PUT_ENTRIES, batch.entryPuts);
-    await write(PUT_KEYS, batch.puts);
+    if (batch.puts.length > 0) await this.data.run(PUT_KEYS, batch.bytes, putDigits(batch.puts), batch.puts.length);
   }
 
   async commitRows(meta: Record<string, Buffer>): Promise<void> {

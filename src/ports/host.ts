@@ -10,6 +10,8 @@ export interface Host {
   heapUsedBytes(): number;
   heapLimitBytes(): number;
   totalMemoryBytes(): number;
+  /** Share of the machine's CPU time that nobody has used lately; 1 where that can't be known. */
+  idleShare(): number;
   /** CPU seconds of the process. */
   cpu(): { user: number; system: number };
   readonly executable: string;

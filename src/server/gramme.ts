@@ -142,7 +142,7 @@ export class GrammeServer implements Server, CommandContext {
     this.store.journal.onFailure = () => this.output.abandon();
     this.store.journal.onSynced = (ms) => this.stats.latency('journal-fsync', ms);
     this.store.fold.onProgress = () => this.checkLoad();
-    // what other nodes have sent counts as well
+    this.store.fold.idleShare = () => this.host.idleShare();
     // what other nodes have done here is work like any
     this.store.fold.commands = () =>
       this.stats.commands + this.keys.stats.events + (this.router?.cluster.receiver.stats.compares ?? 0);

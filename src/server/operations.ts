@@ -16,10 +16,10 @@ import type { KeyState } from '../types/state.ts';
 import type { Client } from './client.ts';
 import { VirtualClient } from './virtual.ts';
 
-const SPARE_OPERATIONS = 4096;
-const SPARE_TABLES = 64;
+const SPARE_OPERATIONS = 65_536;
+const SPARE_TABLES = 4096;
 /** Tables whose arguments took more bytes are not used again. */
-const MAX_SPARE_BYTES = 1024 * 1024;
+const MAX_SPARE_BYTES = 32 * 1024;
 
 /** One operation of a ticket: what it takes to run its command again. */
 export interface Operation {

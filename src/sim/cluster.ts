@@ -126,6 +126,7 @@ const FAKE_HOST: Host = {
   heapUsedBytes: () => 50 * 1024 * 1024,
   heapLimitBytes: () => 4 * 1024 * 1024 * 1024,
   totalMemoryBytes: () => 16 * 1024 * 1024 * 1024,
+  idleShare: () => 1,
   cpu: () => ({ user: 0, system: 0 }),
   executable: 'sim',
 };

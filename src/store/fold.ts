@@ -9,6 +9,7 @@
 import { ByteWriter } from '../base/bytes.ts';
 import {
   FOLD_BUSY_COMMANDS,
+  FOLD_IDLE_SHARE,
   FOLD_POLITE_BYTES,
   FOLD_REST,
   FOLD_SLICE_BYTES,
@@ -33,6 +34,8 @@ import { DIRTY, FOLDING, ROW_EXISTS, ROW_EXPIRES, ROW_LIVE, type StoredKey } fro
 import { encodeObject, rowDeadline } from './rows.ts';
 
 const RETRY_MS = 1000;
+/** Objects that are put in order in one go. */
+const FOLD_SORT_OBJECTS = 20_000;
 /** Whether the server is busy is looked at this often, in ms. */
 const FOLD_LOOK_MS = 250;
 /** A server counts as busy until it has been calm for so many ms: a fold that begins in a lull is soon in the way. */
@@ -61,6 +64,8 @@ export class Fold {
   politeBytes = FOLD_POLITE_BYTES;
   /** Commands that clients have had so far: tells whether the server is busy. */
   commands: () => number = () => 0;
+  /** Share of the machine's CPU time that nobody uses. */
+  idleShare: () => number = () => 1;
   onProgress: () => void = () => {};
 
   private readonly w = new ByteWriter(FOLD_SLICE_BYTES * 2);
@@ -113,7 +118,8 @@ export class Fold {
     if (this.firstDirtyMs === 0) this.firstDirtyMs = now;
     if (now - this.pokeMs >= FOLD_LOOK_MS) {
       const commands = this.commands();
-      if ((commands - this.pokeCommands) * 1000 > FOLD_BUSY_COMMANDS * (now - this.pokeMs)) this.busyMs = now;
+      const busy = (commands - this.pokeCommands) * 1000 > FOLD_BUSY_COMMANDS * (now - this.pokeMs);
+      if (busy || this.idleShare() < FOLD_IDLE_SHARE) this.busyMs = now;
       this.pokeCommands = commands;
       this.pokeMs = now;
     }
@@ -169,19 +175,19 @@ export class Fold {
   }
 
   private async foldAll(): Promise<void> {
-    const list = this.keys.dirty;
+    const written = this.keys.dirty;
     this.keys.dirty = [];
     const clears = [...this.clears];
     this.flushesAtStart = this.flushes;
+    // in order of place over all transactions: each page of the table is then written by one of them, and not by all
+    const list = await this.inSlotOrder(written);
     let done = 0;
     try {
       do {
         // more at a time cost fewer pages a row, and clients are kept waiting anyway when the backlog is large
         const rows = FOLD_TRANSACTION_ROWS * (this.journal.backlogBytes > this.politeBytes ? 4 : 1);
         const end = Math.min(list.length, done + rows);
-        // sorted a transaction at a time: sorting a million at once would keep clients waiting
-        const part = inSlotOrder(list.slice(done, end));
-        await this.transaction(part, clears.splice(0));
+        await this.transaction(list.slice(done, end), clears.splice(0));
         done = end;
       } while (done < list.length);
     } catch (error) {
@@ -196,6 +202,27 @@ export class Fold {
       }
       throw error;
     }
+  }
+
+  /** The objects by slot, in linear time; a long list in steps, between which clients have their turn. */
+  private async inSlotOrder(list: readonly StoredKey[]): Promise<StoredKey[]> {
+    const starts = new Int32Array(SLOTS + 1);
+    const out = new Array<StoredKey>(list.length);
+    const inSteps = async (step: (o: StoredKey) => void): Promise<void> => {
+      for (let at = 0; at < list.length; ) {
+        const end = Math.min(list.length, at + FOLD_SORT_OBJECTS);
+        for (; at < end; at++) step(list[at]);
+        if (at < list.length) await new Promise<void>((resolve) => this.timers.endOfTick(resolve));
+      }
+    };
+    await inSteps((o) => {
+      starts[o.slot + 1]++;
+    });
+    for (let i = 0; i < SLOTS; i++) starts[i + 1] += starts[i];
+    await inSteps((o) => {
+      out[starts[o.slot]++] = o;
+    });
+    return out;
   }
 
   /** Folds these in one transaction. */
@@ -255,7 +282,7 @@ export class Fold {
   }
 
   /**
-   * Between slices: lets clients have their turn. A busy server's fold rests far longer than it works, and less and
+   * Between slices: lets clients have their turn. A busy server's fold, or one on a busy machine, rests far longer than it works, and less and
    * less as the backlog nears its limit; an idle one's goes on at once.
    */
   private async giveWay(): Promise<void> {
@@ -264,7 +291,7 @@ export class Fold {
     const commands = this.commands();
     const rate = (commands - this.sliceCommands) / Math.max(1, worked);
     const room = 1 - this.journal.backlogBytes / this.politeBytes;
-    if (room > 0 && rate * 1000 > FOLD_BUSY_COMMANDS) {
+    if (room > 0 && (rate * 1000 > FOLD_BUSY_COMMANDS || this.idleShare() < FOLD_IDLE_SHARE)) {
       const rest = Math.min(200, worked * FOLD_REST * Math.min(1, room * 4));
       await new Promise<void>((resolve) => this.timers.after(rest, resolve));
     }
@@ -345,14 +372,4 @@ export class Fold {
       batch.entryPuts.push([...at, ...parts, payload, w.pos - payload]);
     }
   }
-}
-
-/** Objects by (database, slot), in linear time, and by place within a slot. */
-function inSlotOrder(list: StoredKey[]): StoredKey[] {
-  const starts = new Int32Array(SLOTS + 1);
-  for (const o of list) starts[o.slot + 1]++;
-  for (let i = 0; i < SLOTS; i++) starts[i + 1] += starts[i];
-  const out = new Array<StoredKey>(list.length);
-  for (const o of list) out[starts[o.slot]++] = o;
-  return out;
 }
