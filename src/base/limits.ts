@@ -45,7 +45,7 @@ export const FOLD_REST = 8;
 /** More commands a second than this is busy. */
 export const FOLD_BUSY_COMMANDS = 4000;
 /** So is a machine of which less than this share of its CPU time is unused: others may need it, other nodes among them. */
-export const FOLD_IDLE_SHARE = 0.1;
+export const FOLD_IDLE_SHARE = 0.25;
 /** A busy server's fold starts by age only after this many ms: rewritten keys are then folded once. */
 export const FOLD_START_BUSY_MS = 120_000;
 /** Above this many bytes of unfolded journal, acks wait for the fold. */
