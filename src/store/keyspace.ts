@@ -67,7 +67,7 @@ export interface KeyPlace {
 /** What the journal says of a partition beyond its rows, from a start until it has been applied (`store/replay`). */
 export interface Behind {
   /** Where its records are, in order. */
-  places: number[];
+  places: Float64Array;
   /** It has no rows: once these are applied, the partition is complete. */
   complete: boolean;
 }

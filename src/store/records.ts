@@ -231,6 +231,11 @@ export function readRecord(r: ByteReader): JournalRecord | null {
   }
 }
 
+/** `to`, `from` and where the chain or run starts. */
+const STAMPS_BYTES = 3 * 7;
+/** The highest byte of the largest stamp. */
+const MOST_HIGH_BYTE = 0x1f;
+
 /**
  * A compact record, read in place: no object is made of it, and no string. Of a record of another kind it knows the kind,
  * the database, the key (where there is one) and the end.
@@ -256,8 +261,10 @@ export class CompactRecord {
   private nameLow = 0;
   private nameHigh = 0;
 
-  /** Reads the record at `at`, which ends by `limit`. False for a kind that is not compact. */
-  read(buf: Buffer, at: number, limit: number): boolean {
+  /**
+   * As `read`, but no more than `kind`, `db`, the key, `to` and `end`, and that the rest can be read.
+   */
+  skim(buf: Buffer, at: number, limit: number): boolean {
     if (at + 6 > limit) throw new TruncatedError();
     const end = at + 4 + wordAt(buf, at);
     if (end > limit || end < at + 6) throw new TruncatedError();
@@ -271,7 +278,22 @@ export class CompactRecord {
     this.keyEnd = p;
     if (p > end) throw new TruncatedError();
     if (kind !== OVERWRITE && kind !== STEP) return false;
-    if (p + ACTOR_BYTES + 3 * 7 > end) throw new TruncatedError();
+    p += ACTOR_BYTES;
+    if (p + STAMPS_BYTES > end) throw new TruncatedError();
+    // stamps of 53 bits in seven bytes: what is beyond can't be
+    if ((buf[p + 6] | buf[p + 13] | buf[p + 20]) > MOST_HIGH_BYTE) throw new TruncatedError();
+    this.to = u53At(buf, p);
+    p += STAMPS_BYTES;
+    if (kind === STEP) {
+      if (p + 8 > end) throw new TruncatedError();
+    } else this.varint(buf, p, end);
+    return true;
+  }
+
+  /** Reads the record at `at`, which ends by `limit`. False for a kind that is not compact. */
+  read(buf: Buffer, at: number, limit: number): boolean {
+    if (!this.skim(buf, at, limit)) return false;
+    let p = this.keyEnd;
     const low = wordAt(buf, p);
     const high = wordAt(buf, p + 4);
     if (this.actor === 0 || low !== this.nameLow || high !== this.nameHigh) {
@@ -280,19 +302,14 @@ export class CompactRecord {
       this.nameHigh = high;
     }
     p += ACTOR_BYTES;
-    this.to = u53At(buf, p);
     this.from = u53At(buf, p + 7);
     this.start = u53At(buf, p + 14);
-    if (Math.max(this.to, this.from, this.start) > Number.MAX_SAFE_INTEGER) throw new TruncatedError();
-    p += 21;
-    if (kind === STEP) {
-      if (p + 8 > end) throw new TruncatedError();
-      this.sum = buf.readDoubleLE(p);
-      return true;
+    p += STAMPS_BYTES;
+    if (this.kind === STEP) this.sum = buf.readDoubleLE(p);
+    else {
+      this.valueStart = this.varint(buf, p, this.end);
+      this.deadline = this.length;
     }
-    if (this.start > this.from || this.from >= this.to) throw new TruncatedError();
-    this.valueStart = this.varint(buf, p, end);
-    this.deadline = this.length;
     return true;
   }
 
@@ -301,6 +318,10 @@ export class CompactRecord {
 
   /** Reads a number as `ByteReader.varint` does; returns where it ends. */
   private varint(buf: Buffer, at: number, end: number): number {
+    if (at < end && buf[at] < 128) {
+      this.length = buf[at];
+      return at + 1;
+    }
     let v = 0;
     let scale = 1;
     for (let i = 0; i < 8; i++) {

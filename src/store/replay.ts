@@ -27,6 +27,10 @@ const SLICE_MS = 4;
 /** A partition whose rows could not be read is tried again after this many ms. */
 const RETRY_MS = 1000;
 
+/** Room for so many places at first. */
+const FIRST_PLACES = 65_536;
+const NO_PLACES = new Float64Array(0);
+
 interface Waiting {
   resolve: () => void;
   reject: (error: unknown) => void;
@@ -50,6 +54,11 @@ export class Replay {
   /** The block that small batches are put into, and how much of it is taken. */
   private open: Buffer | null = null;
   private taken = 0;
+
+  /** Places of records, and the number of the partition that each is of, until they have been shared out. */
+  private places: Float64Array = NO_PLACES;
+  private owners = new Int32Array(0);
+  private noted = 0;
 
   /** Partitions that are behind; those that somebody waits for come first. */
   private parts: Part[] = [];
@@ -115,7 +124,7 @@ export class Replay {
   private addCompact(buf: Buffer, at: number, end: number, start: number): number {
     const { record, hlc } = this;
     for (; at < end; at = record.end) {
-      if (!record.read(buf, at, end)) return at;
+      if (!record.skim(buf, at, end)) return at;
       this.note(record.db, slotOfBytes(buf, record.keyStart, record.keyEnd), start + at);
       hlc.observe(record.to);
     }
@@ -131,6 +140,7 @@ export class Replay {
       const db = this.database(record.db);
       this.hlc.observe(record.floor);
       if (db.floor < record.floor) {
+        this.share();
         await this.catchUpAll();
         this.keys.applyFlush(db, record.floor);
       }
@@ -180,17 +190,53 @@ export class Replay {
     const partition = this.keys.partitionOf(slot);
     const shard = db.shards[partition];
     if (shard.behind === null) {
-      shard.behind = { places: [], complete: shard.complete };
+      shard.behind = { places: NO_PLACES, complete: shard.complete };
       shard.complete = false;
       this.keys.behind++;
       this.parts.push({ db, partition });
     }
-    shard.behind.places.push(place);
+    const n = this.noted++;
+    if (n === this.places.length) this.grow();
+    this.places[n] = place;
+    this.owners[n] = index * this.keys.partitions + partition;
+  }
+
+  private grow(): void {
+    const size = Math.max(FIRST_PLACES, this.noted * 2);
+    const places = new Float64Array(size);
+    const owners = new Int32Array(size);
+    places.set(this.places);
+    owners.set(this.owners);
+    this.places = places;
+    this.owners = owners;
+  }
+
+  /** Gives each partition that is behind the places that were noted of it, in order. */
+  private share(): void {
+    const { noted, places, owners, keys } = this;
+    const ends = new Int32Array(keys.databases.length * keys.partitions);
+    for (let i = 0; i < noted; i++) ends[owners[i]]++;
+    let end = 0;
+    for (let i = 0; i < ends.length; i++) {
+      const count = ends[i];
+      ends[i] = end;
+      end += count;
+    }
+    const shared = new Float64Array(noted);
+    for (let i = 0; i < noted; i++) shared[ends[owners[i]]++] = places[i];
+    for (const { db, partition } of this.parts) {
+      const owner = db.index * keys.partitions + partition;
+      db.shards[partition].behind!.places = shared.subarray(owner === 0 ? 0 : ends[owner - 1], ends[owner]);
+    }
+    this.noted = 0;
   }
 
   /** All batches have been added. */
   read(): void {
     this.reading = false;
+    this.share();
+    this.places = NO_PLACES;
+    this.owners = new Int32Array(0);
     this.release();
   }
 
@@ -325,7 +371,7 @@ export class Replay {
     return [...places.values()];
   }
 
-  private applyAll(db: Database, places: number[]): void {
+  private applyAll(db: Database, places: Float64Array): void {
     const { keys, record } = this;
     const block = new Cursor(this.blocks, this.starts);
     for (const place of places) {
