@@ -223,13 +223,38 @@ async function restart(who: Who): Promise<{ clean: number; killed: number }> {
   return { clean: clean.ms, killed: killed.ms };
 }
 
+/** The server is killed as soon as the keys are in it: what it has not folded yet is all there is to replay. */
+async function killedWhenFull(who: Who): Promise<{ ms: number; unfoldedMb: number }> {
+  const { server, directory } = await startServer(who, 'everysec');
+  await fill(server.port, restartKeys, 100);
+  await sleep(60);
+  let unfolded = 0;
+  if (who === 'gramme') {
+    const client = await Pipeline.connect(server.port);
+    unfolded = Number((await info(client, 'dynamo')).get('journal_backlog_bytes') ?? 0);
+    client.close();
+  }
+  await server.kill();
+  const again = await untilFirstAnswer(who, directory, restartKeys - 1);
+  await endServer({ server: again.server, directory });
+  return { ms: again.ms, unfoldedMb: unfolded / MB };
+}
+
 async function restartRows(): Promise<void> {
   const ours = await restart('gramme');
   const theirs = await restart('redis');
+  const full = await killedWhenFull('gramme');
+  const fullTheirs = await killedWhenFull('redis');
   const ms = (n: number) => `${thousands(n)} ms`;
   const name = `${thousands(restartKeys)} keys of 100 bytes: first answer after`;
   row(`${name} a clean stop`, ms(ours.clean), ms(theirs.clean), (ours.clean / theirs.clean).toFixed(2));
   row(`${name} kill -9`, ms(ours.killed), ms(theirs.killed), (ours.killed / theirs.killed).toFixed(2));
+  row(
+    `${name} kill -9 as the last was written (${thousands(full.unfoldedMb)} MB unfolded)`,
+    ms(full.ms),
+    ms(fullTheirs.ms),
+    (full.ms / fullTheirs.ms).toFixed(2),
+  );
 }
 
 // ---------------------------------------------------------------------- all of it

@@ -335,6 +335,7 @@ function clusterSection({ server }: CommandContext): Fields {
 }
 
 function keyspaceSection({ server }: CommandContext): Fields {
+  server.keys.needsAll();
   const fields: Fields = [];
   server.keys.names.forEach((db, i) => {
     if (db.keys > 0) fields.push([`db${i}`, `keys=${db.keys},expires=${db.expires},avg_ttl=0`]);

@@ -130,6 +130,7 @@ function swapdb(c: CommandContext): void {
 }
 
 function dbsize(c: CommandContext): void {
+  c.keys.needsAll();
   const count = c.server.coverage.count(c.db);
   if (typeof count === 'number') c.out.int(count);
   else c.defer(count.then((n) => (out) => out.int(n)));

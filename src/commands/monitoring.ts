@@ -196,6 +196,7 @@ function ratio(n: number): string {
 
 function memoryStats(c: CommandContext): void {
   const { out, server } = c;
+  server.keys.needsAll();
   const { used, rss, peak, keys } = memoryUse(server);
   let count = 0;
   for (const db of server.keys.databases) count += db.keys;

@@ -69,6 +69,7 @@ function keysCommand(c: CommandContext): void {
 }
 
 function randomkey(c: CommandContext): void {
+  c.keys.needsAll();
   const found = c.server.coverage.random(c.db, c.server.random.next());
   c.defer(
     found.then((key) => (out) => {

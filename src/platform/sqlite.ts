@@ -21,6 +21,9 @@ const NODE = 'node.db';
 const HINTS = 'hints.db';
 const LOCK = 'gramme.lock';
 
+/** Batches of the journal that are read at a time. */
+const JOURNAL_PAGE_BATCHES = 16;
+
 const DATA_SCHEMA = `
   CREATE TABLE IF NOT EXISTS keys (
     db INTEGER NOT NULL, pos INTEGER NOT NULL, key BLOB NOT NULL,
@@ -389,23 +392,30 @@ export class SqliteEngine implements Engine {
   }
 
   async readJournal(each: (row: JournalRow) => Promise<void>): Promise<void> {
-    let last = -1;
+    const sql = 'SELECT seq, crc, bytes FROM batches WHERE seq > ? ORDER BY seq LIMIT ?';
+    const page = (after: number) =>
+      this.journal.all<{ seq: number; crc: number; bytes: Buffer }>(sql, after, JOURNAL_PAGE_BATCHES);
+    // read while the page before is used
+    let next = page(-1);
     for (;;) {
       let rows: { seq: number; crc: number; bytes: Buffer }[];
       try {
-        rows = await this.journal.all('SELECT seq, crc, bytes FROM batches WHERE seq > ? ORDER BY seq LIMIT 64', last);
+        rows = await next;
       } catch (error) {
         await this.journal.close().catch(() => {});
         throw new GrammeError('DATA_DAMAGED', this.damaged(JOURNAL, (error as Error).message));
       }
       if (rows.length === 0) return;
-      for (const row of rows) {
-        last = row.seq;
-        if (crc32(row.bytes) !== row.crc) {
+      next = page(rows[rows.length - 1].seq);
+      // whoever uses this page may give up first
+      next.catch(() => {});
+      for (const { seq, crc, bytes } of rows) {
+        if (crc32(bytes) !== crc) {
+          await next.catch(() => {});
           await this.journal.close();
-          throw new GrammeError('DATA_DAMAGED', this.damaged(JOURNAL, `batch ${row.seq} fails its checksum`));
+          throw new GrammeError('DATA_DAMAGED', this.damaged(JOURNAL, `batch ${seq} fails its checksum`));
         }
-        await each({ seq: row.seq, bytes: row.bytes });
+        await each({ seq, bytes });
       }
     }
   }

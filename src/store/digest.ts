@@ -74,6 +74,7 @@ export async function digestOf(store: Store, timers: Timers, partitions: readonl
 
 async function addPartition(store: Store, digest: Digest, name: number, db: Database, p: number): Promise<void> {
   const { keys, engine } = store;
+  if (db.shards[p].behind !== null) await keys.catchUp(db, p);
   const shard = db.shards[p];
   const seen = new Set<string>();
   if (!shard.complete) {

@@ -61,6 +61,16 @@ export interface KeyPlace {
   db: Database;
   key: string;
   slot: number;
+  /** It stands for all keys there are: what is needed is that no partition is behind. */
+  whole?: boolean;
+}
+
+/** What the journal says of a partition beyond its rows, from a start until it has been applied (`store/replay`). */
+export interface Behind {
+  /** Where its records are, in order. */
+  places: Float64Array;
+  /** It has no rows: once these are applied, the partition is complete. */
+  complete: boolean;
 }
 
 /** The keys of one partition of one database. */
@@ -72,6 +82,8 @@ export class Shard {
   filter: KeyFilter | null = null;
   /** Grows with each key that comes in: tells a scan that its sorted view is old. */
   additions = 0;
+  /** While it is set, `map` is empty, and no key is known to be absent. */
+  behind: Behind | null = null;
   /** Keys in order of place, made by the first scan that passes. */
   sorted: { additions: number; keys: StoredKey[]; places: Float64Array } | null = null;
 
@@ -183,6 +195,11 @@ export class Keyspace {
   mayExpire: ((slot: number) => boolean) | null = null;
   /** Called for each change of a key, as keyspace notifications name it. */
   notify: ((db: Database, event: string, key: string, kind: string) => void) | null = null;
+  /** Partitions that are behind the journal, from a start until it has been replayed. */
+  behind = 0;
+  /** Set by the replay: applies what a partition is behind by, or all. */
+  catchUp: (db: Database, partition: number) => Promise<void> = () => Promise.resolve();
+  catchUpAll: () => Promise<void> = () => Promise.resolve();
   stats = { hits: 0, misses: 0, expired: 0, events: 0, siblings: new Array<number>(MOST_SIBLINGS + 1).fill(0) };
 
   private readonly clock: HybridClock;
@@ -235,6 +252,13 @@ export class Keyspace {
       return null;
     }
     this.missing = { db, key, slot };
+    throw MISS;
+  }
+
+  /** For what needs all keys, or their number: throws MISS while a part of the journal has not been replayed. */
+  needsAll(): void {
+    if (this.behind === 0) return;
+    this.missing = { db: this.databases[0], key: '', slot: 0, whole: true };
     throw MISS;
   }
 
@@ -541,6 +565,7 @@ export class Keyspace {
   replayOverwrite(
     db: Database,
     key: string,
+    slot: number,
     actor: number,
     to: number,
     from: number,
@@ -549,7 +574,6 @@ export class Keyspace {
     value: string,
   ): boolean {
     if (to <= db.floor) return true;
-    const slot = slotOf(key);
     const o = this.ensure(db, key, slot);
     if (o.state !== null || o.rest !== null || o.flags & COUNTER) return false;
     if (o.to === 0) {
@@ -570,6 +594,7 @@ export class Keyspace {
   replayStep(
     db: Database,
     key: string,
+    slot: number,
     actor: number,
     to: number,
     from: number,
@@ -577,7 +602,6 @@ export class Keyspace {
     sum: number,
   ): boolean {
     if (to <= db.floor) return true;
-    const slot = slotOf(key);
     const o = this.ensure(db, key, slot);
     if (o.state !== null || o.rest !== null) return false;
     if (o.to === 0) {
@@ -1093,6 +1117,7 @@ export class Keyspace {
 
   /** Voids everything that a database holds now. */
   flush(db: Database): void {
+    this.needsAll();
     const floor = this.clock.next();
     recordFlush(this.journal.w, db.index, floor);
     this.applyFlush(db, floor);

@@ -4,7 +4,7 @@
  * A record is its length (u32), a kind, and the kind's fields. The two compact kinds are what nearly all writes are;
  * they decode to the same events as the general kind, and a test holds them against it.
  */
-import { type ByteReader, type ByteWriter, TruncatedError } from '../base/bytes.ts';
+import { type ByteReader, type ByteWriter, TruncatedError, u53At } from '../base/bytes.ts';
 import { ACTOR_BYTES, actorName, actorNumber } from '../causality/actors.ts';
 import { Context } from '../causality/context.ts';
 import { runField, sumPayload } from '../types/increment.ts';
@@ -14,7 +14,7 @@ import { decodeEvent, decodeState, encodeEvent, encodeState, type KeyEvent, type
 /** db, key, event. */
 const KEY_EVENT = 1;
 /** A register that overwrites what its own chain alone has made: db, key, actor, to, from, start of the chain, deadline, value. */
-const OVERWRITE = 2;
+export const OVERWRITE = 2;
 /** A step of a counter's run: db, key, actor, to, from, start of the run, sum. */
 const STEP = 3;
 /** Everything of one database with hlc <= floor is void: db, floor. */
@@ -149,7 +149,9 @@ export function recordSwap(w: ByteWriter, a: number, b: number): void {
 }
 
 /** The event that a compact overwrite stands for. */
-export function overwriteEvent(r: Extract<JournalRecord, { kind: 'overwrite' }>): KeyEvent {
+export function overwriteEvent(
+  r: Pick<Extract<JournalRecord, { kind: 'overwrite' }>, 'actor' | 'to' | 'from' | 'start' | 'deadline' | 'value'>,
+): KeyEvent {
   return {
     actor: r.actor,
     from: r.from,
@@ -162,7 +164,9 @@ export function overwriteEvent(r: Extract<JournalRecord, { kind: 'overwrite' }>)
 }
 
 /** The event that a compact step stands for. */
-export function stepEvent(r: Extract<JournalRecord, { kind: 'step' }>): KeyEvent {
+export function stepEvent(
+  r: Pick<Extract<JournalRecord, { kind: 'step' }>, 'actor' | 'to' | 'from' | 'runStart' | 'sum'>,
+): KeyEvent {
   const field = runField(r.actor, r.runStart);
   return {
     actor: r.actor,
@@ -225,4 +229,116 @@ export function readRecord(r: ByteReader): JournalRecord | null {
     default:
       throw new TruncatedError();
   }
+}
+
+/** `to`, `from` and where the chain or run starts. */
+const STAMPS_BYTES = 3 * 7;
+/** The highest byte of the largest stamp. */
+const MOST_HIGH_BYTE = 0x1f;
+
+/**
+ * A compact record, read in place: no object is made of it, and no string. Of a record of another kind it knows the kind,
+ * the database, the key (where there is one) and the end.
+ */
+export class CompactRecord {
+  kind = 0;
+  db = 0;
+  keyStart = 0;
+  keyEnd = 0;
+  actor = 0;
+  to = 0;
+  from = 0;
+  /** Start of the chain, or of the run. */
+  start = 0;
+  /** Of an overwrite: its value is from `valueStart` to `end`. */
+  deadline = 0;
+  valueStart = 0;
+  /** Of a step. */
+  sum = 0;
+  /** Where the record ends. */
+  end = 0;
+  /** The name of the actor that was looked up last, in two words. */
+  private nameLow = 0;
+  private nameHigh = 0;
+
+  /**
+   * As `read`, but no more than `kind`, `db`, the key, `to` and `end`, and that the rest can be read.
+   */
+  skim(buf: Buffer, at: number, limit: number): boolean {
+    if (at + 6 > limit) throw new TruncatedError();
+    const end = at + 4 + wordAt(buf, at);
+    if (end > limit || end < at + 6) throw new TruncatedError();
+    this.end = end;
+    const kind = (this.kind = buf[at + 4]);
+    this.db = buf[at + 5];
+    if (kind === FLUSH || kind === SWAP) return false;
+    let p = this.varint(buf, at + 6, end);
+    this.keyStart = p;
+    p += this.length;
+    this.keyEnd = p;
+    if (p > end) throw new TruncatedError();
+    if (kind !== OVERWRITE && kind !== STEP) return false;
+    p += ACTOR_BYTES;
+    if (p + STAMPS_BYTES > end) throw new TruncatedError();
+    // stamps of 53 bits in seven bytes: what is beyond can't be
+    if ((buf[p + 6] | buf[p + 13] | buf[p + 20]) > MOST_HIGH_BYTE) throw new TruncatedError();
+    this.to = u53At(buf, p);
+    p += STAMPS_BYTES;
+    if (kind === STEP) {
+      if (p + 8 > end) throw new TruncatedError();
+    } else this.varint(buf, p, end);
+    return true;
+  }
+
+  /** Reads the record at `at`, which ends by `limit`. False for a kind that is not compact. */
+  read(buf: Buffer, at: number, limit: number): boolean {
+    if (!this.skim(buf, at, limit)) return false;
+    let p = this.keyEnd;
+    const low = wordAt(buf, p);
+    const high = wordAt(buf, p + 4);
+    if (this.actor === 0 || low !== this.nameLow || high !== this.nameHigh) {
+      this.actor = actorNumber(buf.latin1Slice(p, p + ACTOR_BYTES));
+      this.nameLow = low;
+      this.nameHigh = high;
+    }
+    p += ACTOR_BYTES;
+    this.from = u53At(buf, p + 7);
+    this.start = u53At(buf, p + 14);
+    p += STAMPS_BYTES;
+    if (this.kind === STEP) this.sum = buf.readDoubleLE(p);
+    else {
+      this.valueStart = this.varint(buf, p, this.end);
+      this.deadline = this.length;
+    }
+    return true;
+  }
+
+  /** What `varint` has read. */
+  private length = 0;
+
+  /** Reads a number as `ByteReader.varint` does; returns where it ends. */
+  private varint(buf: Buffer, at: number, end: number): number {
+    if (at < end && buf[at] < 128) {
+      this.length = buf[at];
+      return at + 1;
+    }
+    let v = 0;
+    let scale = 1;
+    for (let i = 0; i < 8; i++) {
+      if (at >= end) throw new TruncatedError();
+      const b = buf[at++];
+      v += (b & 127) * scale;
+      if (b < 128) {
+        if (v > Number.MAX_SAFE_INTEGER) throw new TruncatedError();
+        this.length = v;
+        return at;
+      }
+      scale *= 128;
+    }
+    throw new TruncatedError();
+  }
+}
+
+function wordAt(buf: Buffer, at: number): number {
+  return (buf[at] | (buf[at + 1] << 8) | (buf[at + 2] << 16) | (buf[at + 3] << 24)) >>> 0;
 }

@@ -60,11 +60,11 @@ export function applyRecord(
   const { key } = record;
   if (record.kind === 'overwrite') {
     const { actor, to, from, start: begun, deadline, value } = record;
-    if (!keys.replayOverwrite(db, key, actor, to, from, begun, deadline, value))
+    if (!keys.replayOverwrite(db, key, slotOf(key), actor, to, from, begun, deadline, value))
       unclean = replay(keys, db, key, overwriteEvent(record), sole(firm, actor, begun, from), firm);
   } else if (record.kind === 'step') {
     const { actor, to, from, runStart, sum } = record;
-    if (!keys.replayStep(db, key, actor, to, from, runStart, sum))
+    if (!keys.replayStep(db, key, slotOf(key), actor, to, from, runStart, sum))
       unclean = replay(keys, db, key, stepEvent(record), sole(firm, actor, runStart - 1, from), firm);
   } else unclean = replay(keys, db, key, record.event, before, firm);
   if (unclean?.before !== null) w.copy(buf, start, end);

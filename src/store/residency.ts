@@ -4,7 +4,7 @@
  */
 import { EVICT_STEP_OBJECTS, RANGE_PAGE_ROWS } from '../base/limits.ts';
 import type { Timers } from '../ports/clock.ts';
-import type { Engine, KeyRow } from '../ports/engine.ts';
+import type { Engine, EntryRow, KeyRow } from '../ports/engine.ts';
 import type { Log } from '../ports/log.ts';
 import { firstPositionOfSlot, POSITIONS, positionOf, slotOfPosition } from '../ring/position.ts';
 import { SLOTS } from '../ring/slots.ts';
@@ -14,6 +14,8 @@ import type { Database, KeyPlace, Keyspace, Shard } from './keyspace.ts';
 import { COUNTED, COUNTED_EXPIRES, DIRTY, FOLDING, ROW_EXISTS, ROW_EXPIRES, ROW_LIVE, StoredKey } from './object.ts';
 import { decodeObject } from './rows.ts';
 
+/** So many keys are read at a time for the replay of a partition. */
+const FETCH_KEYS = 4096;
 /** More keys than this are not remembered as dropped without asking whether a read still cares. */
 const MAX_DROPPED = 100_000;
 
@@ -83,6 +85,10 @@ export class Residency {
 
   /** Resolves once all of these are resident (known to be absent counts). Reads of a tick go together. */
   load(places: KeyPlace[]): Promise<void> {
+    if (this.keys.behind > 0) {
+      const behind = this.caughtUp(places);
+      if (behind !== null) return behind.then(() => this.load(places));
+    }
     return new Promise((resolve, reject) => {
       this.queue.push({ places, resolve, reject });
       if (this.scheduled) return;
@@ -94,6 +100,15 @@ export class Residency {
     });
   }
 
+  /** Resolves when the partitions of these are no longer behind the journal; null when they are not. */
+  private caughtUp(places: KeyPlace[]): Promise<unknown> | null {
+    const { keys } = this;
+    if (places.some((p) => p.whole)) return keys.catchUpAll();
+    const behind = places.filter((p) => keys.shard(p.db, p.slot).behind !== null);
+    if (behind.length === 0) return null;
+    return Promise.all(behind.map((p) => keys.catchUp(p.db, keys.partitionOf(p.slot))));
+  }
+
   private async loadQueued(): Promise<void> {
     const queue = this.queue;
     this.queue = [];
@@ -102,7 +117,7 @@ export class Residency {
     for (const w of queue) {
       for (const p of w.places) {
         const name = `${p.db.index}:${p.key}`;
-        if (this.keys.isResident(p.db, p.key, p.slot) || wanted.has(name)) continue;
+        if (p.whole || this.keys.isResident(p.db, p.key, p.slot) || wanted.has(name)) continue;
         wanted.set(name, p);
         flat.push(p.db.index, positionOf(p.slot, p.key));
       }
@@ -162,18 +177,30 @@ export class Residency {
     const entries = row.spread ? await this.engine.entries(row.db, row.pos, row.key) : null;
     const shard = this.keys.shard(db, slot);
     if (shard.map.has(row.key) || this.isStale(`${row.db}:${row.key}`, read)) return true;
+    const o = this.objectOf(row, slot, entries);
+    if (o === null) return false;
+    if ((o.flags & ROW_EXISTS) === 0) {
+      this.installAbsent({ db, key: row.key, slot }, read);
+      return true;
+    }
+    this.keys.adopt(shard, o);
+    this.keys.onLoaded?.(o);
+    return true;
+  }
+
+  /** The object that a row holds, one without anything when the row has been flushed; null when it is damaged. */
+  private objectOf(row: KeyRow, slot: number, entries: EntryRow[] | null): StoredKey | null {
     const o = new StoredKey(row.key, slot, row.db);
     try {
       decodeObject(this.keys, o, row.state, entries);
     } catch (error) {
       this.damaged++;
       this.log.error({ key: row.key, db: row.db, error: String(error) }, 'the row of a key is damaged');
-      return false;
+      return null;
     }
-    if ((o.state?.context.highest() ?? o.to) <= db.floor) {
-      // flushed; its row only waits to be cleared away
-      this.installAbsent({ db, key: row.key, slot }, read);
-      return true;
+    if ((o.state?.context.highest() ?? o.to) <= this.keys.databases[row.db].floor) {
+      // its row only waits to be cleared away
+      return this.absent(row.key, slot, row.db);
     }
     o.used = this.keys.seconds;
     o.flags |= ROW_EXISTS;
@@ -181,24 +208,56 @@ export class Residency {
       o.flags |= ROW_LIVE | COUNTED;
       if (o.deadline !== 0) o.flags |= ROW_EXPIRES | COUNTED_EXPIRES;
     }
-    this.keys.adopt(shard, o);
-    this.keys.onLoaded?.(o);
-    return true;
+    return o;
+  }
+
+  private absent(key: string, slot: number, db: number): StoredKey {
+    const o = new StoredKey(key, slot, db);
+    o.used = this.keys.seconds;
+    return o;
+  }
+
+  /**
+   * What rows hold of these keys, as objects that are in no partition yet, one for each key; the keys are of partitions
+   * that are behind, so nothing else brings them in. Rejects when a row is damaged.
+   */
+  async fetch(places: KeyPlace[]): Promise<StoredKey[]> {
+    const found: StoredKey[] = [];
+    for (let at = 0; at < places.length; at += FETCH_KEYS) {
+      const wanted = new Map<string, KeyPlace>();
+      const flat: number[] = [];
+      for (const p of places.slice(at, at + FETCH_KEYS)) {
+        wanted.set(`${p.db.index}:${p.key}`, p);
+        flat.push(p.db.index, positionOf(p.slot, p.key));
+      }
+      this.loads += wanted.size;
+      for (const row of await this.engine.load(flat)) {
+        const name = `${row.db}:${row.key}`;
+        const place = wanted.get(name);
+        if (place === undefined) continue;
+        wanted.delete(name);
+        const entries = row.spread ? await this.engine.entries(row.db, row.pos, row.key) : null;
+        const o = this.objectOf(row, place.slot, entries);
+        if (o === null) throw new DamagedKeyError(row.key);
+        found.push(o);
+      }
+      for (const p of wanted.values()) found.push(this.absent(p.key, p.slot, p.db.index));
+    }
+    return found;
   }
 
   /** Remembers that a key has no row, until it is evicted like any other. */
   private installAbsent(p: KeyPlace, read: number): void {
     const shard = this.keys.shard(p.db, p.slot);
     if (shard.complete || shard.map.has(p.key) || this.isStale(`${p.db.index}:${p.key}`, read)) return;
-    const o = new StoredKey(p.key, p.slot, p.db.index);
-    o.used = this.keys.seconds;
-    this.keys.adopt(shard, o);
+    this.keys.adopt(shard, this.absent(p.key, p.slot, p.db.index));
   }
 
   // ------------------------------------------------------------------ whole partitions
 
   /** Makes a partition complete, page by page. Returns false when keys left memory meanwhile. */
   async loadPartition(db: Database, partition: number): Promise<boolean> {
+    if (db.shards[partition].behind !== null) await this.keys.catchUp(db, partition);
     const shard = db.shards[partition];
     if (shard.complete) return true;
     const slots = SLOTS / this.keys.partitions;
@@ -223,6 +282,7 @@ export class Residency {
 
   /** Learns which keys of a partition have rows, where there is no room for the keys themselves. */
   private async learnPartition(db: Database, partition: number): Promise<void> {
+    if (db.shards[partition].behind !== null) await this.keys.catchUp(db, partition);
     const shard = db.shards[partition];
     if (shard.complete || shard.filter !== null) return;
     const slots = SLOTS / this.keys.partitions;

@@ -58,6 +58,7 @@ export class Scanner {
       if (!shard.complete) {
         // what memory gave already is enough for one reply
         if (found.length > 0) return { keys: found, cursor: at };
+        if (shard.behind !== null) return this.keys.catchUp(db, partition).then(() => this.step(db, at, count, wanted));
         return this.stepOnDisk(db, partition, at, count);
       }
       const next = this.stepInMemory(shard, at, count - found.length, found);

@@ -4,7 +4,6 @@
  * Commands use `keys`; everything else here is what keeps that true on disk.
  */
 import { breaks } from '../base/breaks.ts';
-import { ByteReader, TruncatedError } from '../base/bytes.ts';
 import { GrammeError } from '../base/errors.ts';
 import { CLOCK_LEASE_MS, FOLD_POLITE_BYTES, FOLD_START_BYTES, JOURNAL_LIMIT_BYTES } from '../base/limits.ts';
 import { ACTOR_BYTES, actorHex, actorNumber } from '../causality/actors.ts';
@@ -18,7 +17,7 @@ import { Expiry } from './expiry.ts';
 import { Fold, type RowsMeta } from './fold.ts';
 import { Journal } from './journal.ts';
 import { type Database, type KeyPlace, Keyspace } from './keyspace.ts';
-import { type JournalRecord, overwriteEvent, readRecord, stepEvent } from './records.ts';
+import { Replay } from './replay.ts';
 import { Residency } from './residency.ts';
 import { Scanner } from './scan.ts';
 
@@ -62,8 +61,8 @@ export class Store {
   readonly hlc: HybridClock;
   readonly identity: Identity;
   tokens: TokenMint;
-  /** What replay at start did. */
-  replayed = { batches: 0, events: 0, ms: 0 };
+  /** What the replay at start did, and does until it is through. */
+  readonly replayed: Replay;
   /** What the background check of the whole file found: null until it is done, then 'ok' or the damage. */
   integrity: string | null = null;
 
@@ -101,6 +100,7 @@ export class Store {
     this.keys.names = this.keys.databases.map((_, i) => this.keys.databases[meta.names[i] ?? i]);
     this.fold = new Fold({ engine, keys: this.keys, journal: this.journal, clock, timers, log, meta });
     this.residency = new Residency(engine, this.keys, timers, log);
+    this.replayed = new Replay({ keys: this.keys, residency: this.residency, hlc: this.hlc, clock, timers, log });
     this.expiry = new Expiry({ keys: this.keys, engine, residency: this.residency, clock, log });
     this.scanner = new Scanner(this.keys, engine);
   }
@@ -129,7 +129,11 @@ export class Store {
 
   // ------------------------------------------------------------------ start and stop
 
-  /** Applies what the journal holds beyond the rows. Batches are read in order; a batch's keys are loaded together. */
+  /**
+   * Takes note of what the journal holds beyond the rows. Alone, the node then serves, and each partition is brought up to
+   * date before anybody sees it (`store/replay`). What a cluster asks of a node looks into partitions in more ways than
+   * commands do: a member has replayed everything before it begins.
+   */
   private async replay(meta: RowsMeta): Promise<void> {
     const started = this.options.clock.monotonic();
     let lastSeq = 0;
@@ -145,60 +149,30 @@ export class Store {
       }
       lastSeq = seq;
       this.journal.found(seq, bytes.length);
-      this.replayed.batches++;
-      const records: JournalRecord[] = [];
-      const places: KeyPlace[] = [];
-      const r = new ByteReader(bytes);
-      try {
-        for (let record = readRecord(r); record !== null; record = readRecord(r)) {
-          records.push(record);
-          if (!('key' in record)) continue;
-          const db = this.keys.databases[record.db];
-          const slot = slotOf(record.key);
-          if (!this.keys.isResident(db, record.key, slot)) places.push({ db, key: record.key, slot });
-        }
-      } catch (error) {
-        if (!(error instanceof TruncatedError)) throw error;
-        throw new GrammeError(
-          'DATA_DAMAGED',
-          `journal batch ${seq} has a good checksum and bad contents; was it written by a newer version?`,
-        );
-      }
-      if (places.length > 0) await this.residency.load(places);
-      for (const record of records) this.replayRecord(record, seq, meta);
+      await this.replayed.add(seq, bytes, seq > meta.swapsUpTo);
     });
-    this.journal.start(Math.max(lastSeq, meta.swapsUpTo));
+    this.replayed.read();
     this.replayed.ms = this.options.clock.monotonic() - started;
-    if (this.replayed.batches > 0) this.options.log.info(this.replayed, 'replayed the journal');
+    this.journal.start(Math.max(lastSeq, meta.swapsUpTo));
+    if (this.options.sole === false) await this.replayed.catchUpAll();
+    if (this.keys.behind === 0) this.sayReplayed();
+    else
+      this.options.log.info(
+        { batches: this.replayed.batches, partitions: this.keys.behind, ms: this.replayed.ms },
+        'the journal has been read; partitions are replayed as they are needed, and in the background',
+      );
   }
 
-  private replayRecord(record: JournalRecord, seq: number, meta: RowsMeta): void {
-    if (record.kind === 'overwrite') {
-      const db = this.keys.databases[record.db];
-      const { key, actor, to, from, start, deadline, value } = record;
-      if (!this.keys.replayOverwrite(db, key, actor, to, from, start, deadline, value))
-        this.keys.replay(db, key, overwriteEvent(record));
-      this.replayed.events++;
-    } else if (record.kind === 'step') {
-      const db = this.keys.databases[record.db];
-      const { key, actor, to, from, runStart, sum } = record;
-      if (!this.keys.replayStep(db, key, actor, to, from, runStart, sum)) this.keys.replay(db, key, stepEvent(record));
-      this.replayed.events++;
-    } else if (record.kind === 'event') {
-      this.keys.replay(this.keys.databases[record.db], record.key, record.event);
-      this.replayed.events++;
-    } else if (record.kind === 'state') {
-      this.keys.joinState(this.keys.databases[record.db], record.key, slotOf(record.key), record.state, false);
-      this.replayed.events++;
-    } else if (record.kind === 'forget') {
-      const db = this.keys.databases[record.db];
-      const o = this.keys.object(db, record.key, slotOf(record.key));
-      if (o !== null) this.keys.forget(db, o);
-    } else if (record.kind === 'flush') {
-      const db = this.keys.databases[record.db];
-      this.hlc.observe(record.floor);
-      if (db.floor < record.floor) this.keys.applyFlush(db, record.floor);
-    } else if (seq > meta.swapsUpTo) this.keys.applySwap(record.a, record.b);
+  private sayReplayed(): void {
+    const { batches, events, ms } = this.replayed;
+    if (batches > 0) this.options.log.info({ batches, events, ms }, 'replayed the journal');
+  }
+
+  /** In the background, with the fold held: the journal is all that knows of what has not been replayed. */
+  private async finishReplay(): Promise<void> {
+    if (this.keys.behind === 0) return;
+    await this.fold.hold(() => this.replayed.finish());
+    this.sayReplayed();
   }
 
   private async start(): Promise<void> {
@@ -215,7 +189,9 @@ export class Store {
     );
     this.keys.seconds = Math.floor(clock.now() / 1000);
     this.expiry.start(timers);
-    void this.residency.warmUp().then(() => this.check());
+    void this.finishReplay()
+      .then(() => this.residency.warmUp())
+      .then(() => this.check());
   }
 
   /** The whole file is checked in the background; the journal was, when it was read. */
@@ -246,9 +222,12 @@ export class Store {
     for (const t of this.timers) t.cancel();
     this.expiry.stop();
     this.residency.stop();
+    this.replayed.stop();
     try {
       await this.journal.flush();
       await this.journal.sync(true);
+      // a fold drops the journal, and with it what could not be replayed
+      await this.replayed.catchUpAll();
       await this.fold.drain();
       // nothing after this stamp was handed out, so the next start needs no lease to pass over
       await this.engine.setMeta('clock', Buffer.from(String(this.hlc.current())));
