@@ -17,7 +17,7 @@ import { claim } from '../ring/claim.ts';
 import type { Layout, Member } from '../ring/layout.ts';
 import { type Plan, plan as planMoves } from '../ring/plan.ts';
 import type { Store } from '../store/store.ts';
-import { Absences, judge, type Sighting } from './absence.ts';
+import { Absences, isNews, judge, type Sighting } from './absence.ts';
 import type { Bus, Link } from './bus.ts';
 import { effectiveMark, type Facts, GOSSIP_MS, Gossip, type GossipChange } from './gossip.ts';
 import { GOSSIP, RING, RING_NAME } from './messages.ts';
@@ -36,6 +36,8 @@ const JOIN_TIMEOUT_MS = 3000;
 const JOIN_BATCH_MS = 150;
 /** How often it is written down how long members have been away, in ms. */
 const ABSENCES_MS = 60_000;
+/** A node that is no member counts as up for so long after the last news of it, in ms. */
+const OUTSIDER_MS = 10_000;
 
 export interface MembershipOptions {
   seeds: readonly string[];
@@ -82,6 +84,8 @@ export class Membership {
   private absencesSaved = 0;
   /** Members that were said to be kept in spite of their absence. */
   private readonly kept = new Set<string>();
+  /** When there was news of nodes that go by our layout and are no members, by id. */
+  private readonly outside = new Map<string, { pulse: Facts; at: number }>();
   /** What `plan` has shown last. */
   private planned: { next: Layout; plan: Plan } | null = null;
 
@@ -411,6 +415,7 @@ export class Membership {
       link.send(GOSSIP, bytes, 0, bytes.length);
       if (this.ring.layout !== null) this.sayRingName(link);
     }
+    this.lookForOutsiders();
     this.lookForAbsent();
   }
 
@@ -529,6 +534,28 @@ export class Membership {
     const bytes = this.gossip.tell(id);
     if (bytes === null) return;
     for (const link of this.parts.bus.links()) link.send(GOSSIP, bytes, 0, bytes.length);
+  }
+
+  // ------------------------------------------------------------------ who is there and no member
+
+  private lookForOutsiders(): void {
+    const now = this.parts.clock.monotonic();
+    for (const id of this.outside.keys()) if (this.ring.isMember(id)) this.outside.delete(id);
+    for (const { id, facts } of this.known()) {
+      if (id === this.self || facts.layout.version === 0 || this.ring.isMember(id)) continue;
+      const before = this.outside.get(id);
+      if (before === undefined || isNews(facts, before.pulse)) this.outside.set(id, { pulse: facts, at: now });
+    }
+  }
+
+  /**
+   * Nodes that have left, and are up: by their links, or by what others hear of them. They may hold keys that they could
+   * not hand over yet. One that is stopped is not waited for.
+   */
+  outsiders(): string[] {
+    const now = this.parts.clock.monotonic();
+    const isUp = (id: string, at: number) => now - at < OUTSIDER_MS || this.parts.peers.isHealthy(id);
+    return [...this.outside].filter(([id, { at }]) => isUp(id, at) && !this.hasExpelled(id)).map(([id]) => id);
   }
 
   // ------------------------------------------------------------------ who has been away for too long

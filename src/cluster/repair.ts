@@ -700,8 +700,8 @@ export class Repair {
   // ------------------------------------------------------------------ reaping
 
   /**
-   * Tombstones go in rounds (DESIGN section 4). The coordinator of a partition asks every member, and each one must
-   * promise that it holds nothing that could bring back what was deleted: no hint, no frame that is not acknowledged, no
+   * Tombstones go in rounds (DESIGN section 4). The coordinator of a partition asks every member, and every node that has
+   * left and may not have handed all over, and each one must promise that it holds nothing that could bring back what was deleted: no hint, no frame that is not acknowledged, no
    * state under way, no stray copy. The homes say their roots, which must be equal; so every one of them has every
    * tombstone that is old enough, and each may drop it. One that doesn't, because it dies, gives it back to the others,
    * and the next round takes it again.
@@ -711,23 +711,24 @@ export class Repair {
     const part = Math.ceil(q / REAP_PARTS);
     const horizon = hlcOfMs(this.parts.clock.now() - REAP_AGE_MS);
     let asks = 0;
-    for (let i = 0; i < part && asks < REAP_ASKS && this.membersToAsk() !== null; i++) {
+    for (let i = 0; i < part && asks < REAP_ASKS && this.holdersToAsk() !== null; i++) {
       const p = this.reapHand++ % q;
       await this.governor.piece(async () => {
-        // not before its turn: every member of that time must be asked
-        const members = this.membersToAsk();
-        if (members === null || this.tenure[p] !== HELD || !this.parts.coordinates(p)) return;
+        // not before its turn: everybody of that time must be asked
+        const holders = this.holdersToAsk();
+        if (holders === null || this.tenure[p] !== HELD || !this.parts.coordinates(p)) return;
         if (!this.hasTombstones(p, horizon)) return;
         asks++;
-        await this.reapRound(p, members, horizon);
+        await this.reapRound(p, holders, horizon);
       });
     }
   }
 
-  /** All other members; null while any of them is not well. */
-  private membersToAsk(): string[] | null {
+  /** All other members, and who has left and is still there; null while any of them is not well. */
+  private holdersToAsk(): string[] | null {
     const members = this.ring.members.filter((id) => id !== this.peers.self);
-    return members.every((id) => this.peers.isHealthy(id)) ? members : null;
+    const all = [...members, ...this.parts.outsiders()];
+    return all.every((id) => this.peers.isHealthy(id)) ? all : null;
   }
 
   private *tombstones(p: number, horizon: number): IterableIterator<StoredKey> {
@@ -748,13 +749,13 @@ export class Repair {
     return false;
   }
 
-  private async reapRound(p: number, members: readonly string[], horizon: number): Promise<void> {
+  private async reapRound(p: number, holders: readonly string[], horizon: number): Promise<void> {
     await this.trees.settle();
     if (this.parts.hasWork(p) || !this.trees.isReady(p)) return;
     const root = this.trees.tree(p).root();
     const homes = this.ring.homes(p);
     const { epoch } = this.ring;
-    const promises = members.map(async (id) => {
+    const promises = holders.map(async (id) => {
       const r = await this.parts.rpc.call(this.peers.get(id), ASK_PROMISE, (w) => this.writePartition(w, p), CALL_MS);
       if (r.u8() !== 1) return false;
       const theirs = r.u53();
@@ -886,6 +887,8 @@ export interface RepairParts {
   r: number;
   w: number;
   coordinates: (p: number) => boolean;
+  /** Nodes that are up, are no members, and may hold what members' keys once were. */
+  outsiders: () => readonly string[];
   applied: () => void;
   /** Is anything under way or kept back that concerns this partition? */
   hasWork: (p: number) => boolean;
