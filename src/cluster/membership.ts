@@ -144,6 +144,7 @@ export class Membership {
         parts.log.warn({ error: String(error) }, 'how long members have been away can not be read; it counts anew');
       }
     }
+    m.lookForOutsiders();
     parts.rpc.on(ASK_JOIN, (_, r, w) => m.answerJoin(r, w));
     return m;
   }
@@ -346,6 +347,7 @@ export class Membership {
       for (const m of layout?.members ?? []) this.wantEntry(m.bus, true);
       this.planned = null;
     }
+    this.lookForOutsiders();
     this.save();
     this.onRing(what);
     this.becomeReady();
