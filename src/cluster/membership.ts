@@ -17,7 +17,7 @@ import { claim } from '../ring/claim.ts';
 import type { Layout, Member } from '../ring/layout.ts';
 import { type Plan, plan as planMoves } from '../ring/plan.ts';
 import type { Store } from '../store/store.ts';
-import { Absences, isNews, judge, type Sighting } from './absence.ts';
+import { Absences, isNews, judge, type Sighting, seesMajority } from './absence.ts';
 import type { Bus, Link } from './bus.ts';
 import { effectiveMark, type Facts, GOSSIP_MS, Gossip, type GossipChange } from './gossip.ts';
 import { GOSSIP, RING, RING_NAME } from './messages.ts';
@@ -38,6 +38,8 @@ const JOIN_BATCH_MS = 150;
 const ABSENCES_MS = 60_000;
 /** A node that is no member counts as up for so long after the last news of it, in ms. */
 const OUTSIDER_MS = 10_000;
+/** A layout that names a node which is expelled is followed by one without it after so many ms. */
+const EXPELLED_MS = 3000;
 
 export interface MembershipOptions {
   seeds: readonly string[];
@@ -86,6 +88,8 @@ export class Membership {
   private readonly kept = new Set<string>();
   /** When there was news of nodes that go by our layout and are no members, by id. */
   private readonly outside = new Map<string, { pulse: Facts; at: number }>();
+  /** The layout that was seen to name an expelled node, and since when. */
+  private stale: { hash: number; at: number } | null = null;
   /** What `plan` has shown last. */
   private planned: { next: Layout; plan: Plan } | null = null;
 
@@ -418,6 +422,7 @@ export class Membership {
       if (this.ring.layout !== null) this.sayRingName(link);
     }
     this.lookForOutsiders();
+    this.lookForExpelled();
     this.lookForAbsent();
   }
 
@@ -570,6 +575,28 @@ export class Membership {
       heardAt: peers.detector.heardAt(id),
       pulse: this.gossip.entry(id)?.facts ?? null,
     }));
+  }
+
+  /**
+   * Of two layouts that were made at once one holds, and that may be the one which still names a node that the other has
+   * left out: nobody talks to it any more, and its partitions would wait for it for ever.
+   */
+  private lookForExpelled(): void {
+    const { layout, name } = this.ring;
+    const now = this.parts.clock.monotonic();
+    if (layout?.members.some((m) => this.hasExpelled(m.id)) !== true) this.stale = null;
+    else if (this.stale?.hash !== name.hash) this.stale = { hash: name.hash, at: now };
+    if (layout === null || this.stale === null || now - this.stale.at < EXPELLED_MS || this.isExpelled) return;
+    const members = this.sightings().filter((m) => !this.hasExpelled(m.id));
+    const first = members.find((m) => m.well);
+    if (first?.id !== this.self || !seesMajority(members)) return;
+    const next = claim(
+      layout,
+      layout.members.filter((m) => !this.hasExpelled(m.id)),
+      { n: this.options.n },
+    );
+    this.parts.log.info({ version: next.version }, 'the layout names nodes that are expelled: a new one without them');
+    this.advance(next);
   }
 
   private lookForAbsent(): void {

@@ -133,6 +133,34 @@ test('as many members as copies, or no grace: nobody is expelled', async () => {
   }
 });
 
+test('of two plans that are committed at once one holds, and in either case the one who was expelled is no member', async () => {
+  const versions = new Set<number>();
+  for (const seed of [1, 2]) {
+    const s = scene(seed, 5);
+    const verdicts = await s.play(async () => {
+      const [one, another, leaver, gone] = s.cluster.machines;
+      for (let i = 0; i < 8; i++) await s.ask(one, 'set', ['SET', `r${i * 7919}`, 'v']);
+      await s.sleep(2000);
+      const { nodeId } = gone.server!;
+      s.cluster.kill(gone);
+      gone.member = leaver.member = false;
+      s.parts(leaver).membership.leave();
+      await s.sleep(3000);
+      const plans: [Machine, string[]][] = [
+        [one, [nodeId]],
+        [another, []],
+      ];
+      for (const [m, without] of plans) assert.ok(s.parts(m).membership.plan(without) !== null);
+      for (const [m, without] of plans) assert.equal(s.parts(m).membership.commit(without), 2);
+      await s.until('the ring is whole', () => s.cluster.unready() === null, 30_000);
+      for (const m of s.cluster.members) assert.equal(members(s, m), 3);
+      versions.add(s.parts(one).ring.name.version);
+    });
+    passes(verdicts);
+  }
+  assert.ok(versions.size > 1, 'each of the two has held once');
+});
+
 test('the count goes on after a restart of all that count', async () => {
   const s = scene(7, 4, [['tombstone-grace', '300']]);
   const verdicts = await s.play(async () => {
