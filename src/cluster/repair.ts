@@ -18,6 +18,7 @@ import { hlcOfMs } from '../causality/clock.ts';
 import { Exchange, type ExchangeEffect } from '../merkle/diff.ts';
 import type { Clock, Random, Timer, Timers } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
+import type { LayoutName } from '../ring/layout.ts';
 import type { KeyPlace, Keyspace } from '../store/keyspace.ts';
 import type { StoredKey } from '../store/object.ts';
 import type { Store } from '../store/store.ts';
@@ -573,7 +574,7 @@ export class Repair {
   private async confirmEqual(): Promise<void> {
     const wanted = this.wanted();
     if (wanted.length === 0) return;
-    const { epoch } = this.ring;
+    const { epoch, name } = this.ring;
     const equal = new Map<number, number>();
     for (const peer of [...this.peers.byId.values()]) {
       if (!peer.isWell) continue;
@@ -585,6 +586,7 @@ export class Repair {
     if (list.length === 0 || epoch !== this.ring.epoch) return;
     await this.parts.store.journal.flush();
     await this.parts.store.journal.sync(true);
+    if (!this.isLayout(name)) return;
     this.stats.transferred += list.length;
     this.confirm(list);
   }
@@ -619,9 +621,10 @@ export class Repair {
         }
         await this.exchange(peer, p);
       }
-      if (name.version !== this.ring.name.version || name.hash !== this.ring.name.hash) return false;
       await this.parts.store.journal.flush();
       await this.parts.store.journal.sync(true);
+      // what was compared with the homes of one layout says nothing of those of another
+      if (!this.isLayout(name)) return false;
       this.stats.transferred++;
       this.confirm([p]);
       return true;
@@ -629,6 +632,10 @@ export class Repair {
       this.parts.log.debug({ partition: p, error: String(error) }, 'a transfer was interrupted');
       return false;
     }
+  }
+
+  private isLayout(name: LayoutName): boolean {
+    return name.version === this.ring.name.version && name.hash === this.ring.name.hash;
   }
 
   private confirm(list: number[]): void {
@@ -652,9 +659,7 @@ export class Repair {
   }
 
   takeConfirm(peer: Peer, r: ByteReader): void {
-    const version = r.varint();
-    const hash = r.u53();
-    if (version !== this.ring.name.version || hash !== this.ring.name.hash) return;
+    if (!this.isLayout({ version: r.varint(), hash: r.u53() })) return;
     const list: number[] = [];
     for (let n = r.varint(); n > 0; n--) list.push(r.varint());
     this.confirmed(list, peer.id);
