@@ -215,6 +215,7 @@ export class Cluster {
       r: options.r,
       w: options.w,
       coordinates: (p) => this.coordinates(p),
+      isGone: (id) => membership.isGone(id),
       outsiders: () => membership.outsiders(),
       applied,
       hasWork: (p) => this.hasWork(p),

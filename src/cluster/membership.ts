@@ -162,6 +162,12 @@ export class Membership {
     return e !== null && effectiveMark(e) === 'expelled';
   }
 
+  /** It has left or is expelled: it will not come back as what it was. */
+  isGone(id: string): boolean {
+    const e = this.gossip.entry(id);
+    return e !== null && effectiveMark(e) !== 'none';
+  }
+
   get self(): string {
     return this.gossip.id;
   }

@@ -591,8 +591,11 @@ export class Repair {
     this.confirm(list);
   }
 
+  /** Homes that a new one compares with: a write may have missed the others. What only those had who are gone is lost. */
   private sourcesNeeded(p: number): number {
-    return fewestWithAll(this.ring.homes(p).length, this.parts.w);
+    const homes = this.ring.homes(p);
+    const left = homes.filter((id) => !this.parts.isGone(id));
+    return Math.min(fewestWithAll(homes.length, this.parts.w), left.length);
   }
 
   /** Gets a partition from those who serve it: whole from one, then by comparison from as many as a write may have missed. */
@@ -606,7 +609,7 @@ export class Repair {
       .map((id) => this.peers.byId.get(id))
       .filter((x): x is Peer => x?.isWell ?? false);
     const needed = this.sourcesNeeded(p);
-    if (sources.length < Math.min(needed, homes.length)) return false;
+    if (sources.length < needed) return false;
     try {
       let first = true;
       for (const peer of sources.slice(0, needed)) {
@@ -892,6 +895,8 @@ export interface RepairParts {
   r: number;
   w: number;
   coordinates: (p: number) => boolean;
+  /** A node that will not come back as what it was: nobody is to wait for it. */
+  isGone: (id: string) => boolean;
   /** Nodes that are up, are no members, and may hold what members' keys once were. */
   outsiders: () => readonly string[];
   applied: () => void;
