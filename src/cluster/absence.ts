@@ -49,7 +49,7 @@ const FORMAT = 1;
 const MAX_ABSENCES = 65_536;
 
 /** Does `now` tell of a sign of life that `known` does not? After a restart gossip may know less than was written down. */
-function isNews(now: Pulse | null, known: Pulse | null): boolean {
+export function isNews(now: Pulse | null, known: Pulse | null): boolean {
   if (now === null) return false;
   if (known === null) return true;
   return (now.session - known.session || now.nonce - known.nonce || now.heartbeat - known.heartbeat) > 0;

@@ -215,6 +215,8 @@ export class Cluster {
       r: options.r,
       w: options.w,
       coordinates: (p) => this.coordinates(p),
+      isGone: (id) => membership.isGone(id),
+      outsiders: () => membership.outsiders(),
       applied,
       hasWork: (p) => this.hasWork(p),
     });
@@ -367,7 +369,15 @@ export class Cluster {
   // ------------------------------------------------------------------ routes
 
   get isAlone(): boolean {
-    return this.ring.members.length === 1 && this.ring.members[0] === this.self;
+    return this.ring.isSole(this.self);
+  }
+
+  /**
+   * Nothing of what is here can be anywhere else. Alone by its own choice, and never otherwise: a node that waits for its
+   * cluster may hold what others know of, and one that has left it may still have keys to hand over.
+   */
+  private get isSole(): boolean {
+    return this.isAlone && this.membership.outsiders().length === 0;
   }
 
   private get epoch(): number {
@@ -679,8 +689,7 @@ export class Cluster {
 
   private ringChanged(what: 'layout' | 'serving'): void {
     const { keys } = this.store;
-    // alone by its own choice, and never otherwise: a node that waits for its cluster may hold what others know of
-    keys.sole = this.isAlone;
+    keys.sole = this.isSole;
     if (what === 'layout') this.repair.loseTenure();
     this.server.routesChanged();
   }
@@ -696,6 +705,7 @@ export class Cluster {
       this.refusing = refusing;
       this.peers.epoch++;
     }
+    if (this.isAlone) this.store.keys.sole = this.isSole;
     this.endStart(now);
     this.server.sweep(now);
     this.requests.sweep(now);

@@ -17,7 +17,7 @@ import { claim } from '../ring/claim.ts';
 import type { Layout, Member } from '../ring/layout.ts';
 import { type Plan, plan as planMoves } from '../ring/plan.ts';
 import type { Store } from '../store/store.ts';
-import { Absences, judge, type Sighting } from './absence.ts';
+import { Absences, isNews, judge, type Sighting, seesMajority } from './absence.ts';
 import type { Bus, Link } from './bus.ts';
 import { effectiveMark, type Facts, GOSSIP_MS, Gossip, type GossipChange } from './gossip.ts';
 import { GOSSIP, RING, RING_NAME } from './messages.ts';
@@ -36,6 +36,10 @@ const JOIN_TIMEOUT_MS = 3000;
 const JOIN_BATCH_MS = 150;
 /** How often it is written down how long members have been away, in ms. */
 const ABSENCES_MS = 60_000;
+/** A node that is no member counts as up for so long after the last news of it, in ms. */
+const OUTSIDER_MS = 10_000;
+/** A layout that names a node which is expelled is followed by one without it after so many ms. */
+const EXPELLED_MS = 3000;
 
 export interface MembershipOptions {
   seeds: readonly string[];
@@ -82,6 +86,10 @@ export class Membership {
   private absencesSaved = 0;
   /** Members that were said to be kept in spite of their absence. */
   private readonly kept = new Set<string>();
+  /** When there was news of nodes that go by our layout and are no members, by id. */
+  private readonly outside = new Map<string, { pulse: Facts; at: number }>();
+  /** The layout that was seen to name an expelled node, and since when. */
+  private stale: { hash: number; at: number } | null = null;
   /** What `plan` has shown last. */
   private planned: { next: Layout; plan: Plan } | null = null;
 
@@ -140,6 +148,7 @@ export class Membership {
         parts.log.warn({ error: String(error) }, 'how long members have been away can not be read; it counts anew');
       }
     }
+    m.lookForOutsiders();
     parts.rpc.on(ASK_JOIN, (_, r, w) => m.answerJoin(r, w));
     return m;
   }
@@ -151,6 +160,12 @@ export class Membership {
   hasExpelled(id: string): boolean {
     const e = this.gossip.entry(id);
     return e !== null && effectiveMark(e) === 'expelled';
+  }
+
+  /** It has left or is expelled: it will not come back as what it was. */
+  isGone(id: string): boolean {
+    const e = this.gossip.entry(id);
+    return e !== null && effectiveMark(e) !== 'none';
   }
 
   get self(): string {
@@ -342,6 +357,7 @@ export class Membership {
       for (const m of layout?.members ?? []) this.wantEntry(m.bus, true);
       this.planned = null;
     }
+    this.lookForOutsiders();
     this.save();
     this.onRing(what);
     this.becomeReady();
@@ -411,6 +427,8 @@ export class Membership {
       link.send(GOSSIP, bytes, 0, bytes.length);
       if (this.ring.layout !== null) this.sayRingName(link);
     }
+    this.lookForOutsiders();
+    this.lookForExpelled();
     this.lookForAbsent();
   }
 
@@ -531,6 +549,28 @@ export class Membership {
     for (const link of this.parts.bus.links()) link.send(GOSSIP, bytes, 0, bytes.length);
   }
 
+  // ------------------------------------------------------------------ who is there and no member
+
+  private lookForOutsiders(): void {
+    const now = this.parts.clock.monotonic();
+    for (const id of this.outside.keys()) if (this.ring.isMember(id)) this.outside.delete(id);
+    for (const { id, facts } of this.known()) {
+      if (id === this.self || facts.layout.version === 0 || this.ring.isMember(id)) continue;
+      const before = this.outside.get(id);
+      if (before === undefined || isNews(facts, before.pulse)) this.outside.set(id, { pulse: facts, at: now });
+    }
+  }
+
+  /**
+   * Nodes that have left, and are up: by their links, or by what others hear of them. They may hold keys that they could
+   * not hand over yet. One that is stopped is not waited for.
+   */
+  outsiders(): string[] {
+    const now = this.parts.clock.monotonic();
+    const isUp = (id: string, at: number) => now - at < OUTSIDER_MS || this.parts.peers.isHealthy(id);
+    return [...this.outside].filter(([id, { at }]) => isUp(id, at) && !this.hasExpelled(id)).map(([id]) => id);
+  }
+
   // ------------------------------------------------------------------ who has been away for too long
 
   private sightings(): Sighting[] {
@@ -541,6 +581,28 @@ export class Membership {
       heardAt: peers.detector.heardAt(id),
       pulse: this.gossip.entry(id)?.facts ?? null,
     }));
+  }
+
+  /**
+   * Of two layouts that were made at once one holds, and that may be the one which still names a node that the other has
+   * left out: nobody talks to it any more, and its partitions would wait for it for ever.
+   */
+  private lookForExpelled(): void {
+    const { layout, name } = this.ring;
+    const now = this.parts.clock.monotonic();
+    if (layout?.members.some((m) => this.hasExpelled(m.id)) !== true) this.stale = null;
+    else if (this.stale?.hash !== name.hash) this.stale = { hash: name.hash, at: now };
+    if (layout === null || this.stale === null || now - this.stale.at < EXPELLED_MS || this.isExpelled) return;
+    const members = this.sightings().filter((m) => !this.hasExpelled(m.id));
+    const first = members.find((m) => m.well);
+    if (first?.id !== this.self || !seesMajority(members)) return;
+    const next = claim(
+      layout,
+      layout.members.filter((m) => !this.hasExpelled(m.id)),
+      { n: this.options.n },
+    );
+    this.parts.log.info({ version: next.version }, 'the layout names nodes that are expelled: a new one without them');
+    this.advance(next);
   }
 
   private lookForAbsent(): void {

@@ -18,6 +18,7 @@ import { hlcOfMs } from '../causality/clock.ts';
 import { Exchange, type ExchangeEffect } from '../merkle/diff.ts';
 import type { Clock, Random, Timer, Timers } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
+import type { LayoutName } from '../ring/layout.ts';
 import type { KeyPlace, Keyspace } from '../store/keyspace.ts';
 import type { StoredKey } from '../store/object.ts';
 import type { Store } from '../store/store.ts';
@@ -573,7 +574,7 @@ export class Repair {
   private async confirmEqual(): Promise<void> {
     const wanted = this.wanted();
     if (wanted.length === 0) return;
-    const { epoch } = this.ring;
+    const { epoch, name } = this.ring;
     const equal = new Map<number, number>();
     for (const peer of [...this.peers.byId.values()]) {
       if (!peer.isWell) continue;
@@ -585,12 +586,16 @@ export class Repair {
     if (list.length === 0 || epoch !== this.ring.epoch) return;
     await this.parts.store.journal.flush();
     await this.parts.store.journal.sync(true);
+    if (!this.isLayout(name)) return;
     this.stats.transferred += list.length;
     this.confirm(list);
   }
 
+  /** Homes that a new one compares with: a write may have missed the others. What only those had who are gone is lost. */
   private sourcesNeeded(p: number): number {
-    return fewestWithAll(this.ring.homes(p).length, this.parts.w);
+    const homes = this.ring.homes(p);
+    const left = homes.filter((id) => !this.parts.isGone(id));
+    return Math.min(fewestWithAll(homes.length, this.parts.w), left.length);
   }
 
   /** Gets a partition from those who serve it: whole from one, then by comparison from as many as a write may have missed. */
@@ -604,7 +609,7 @@ export class Repair {
       .map((id) => this.peers.byId.get(id))
       .filter((x): x is Peer => x?.isWell ?? false);
     const needed = this.sourcesNeeded(p);
-    if (sources.length < Math.min(needed, homes.length)) return false;
+    if (sources.length < needed) return false;
     try {
       let first = true;
       for (const peer of sources.slice(0, needed)) {
@@ -619,9 +624,10 @@ export class Repair {
         }
         await this.exchange(peer, p);
       }
-      if (name.version !== this.ring.name.version || name.hash !== this.ring.name.hash) return false;
       await this.parts.store.journal.flush();
       await this.parts.store.journal.sync(true);
+      // what was compared with the homes of one layout says nothing of those of another
+      if (!this.isLayout(name)) return false;
       this.stats.transferred++;
       this.confirm([p]);
       return true;
@@ -629,6 +635,10 @@ export class Repair {
       this.parts.log.debug({ partition: p, error: String(error) }, 'a transfer was interrupted');
       return false;
     }
+  }
+
+  private isLayout(name: LayoutName): boolean {
+    return name.version === this.ring.name.version && name.hash === this.ring.name.hash;
   }
 
   private confirm(list: number[]): void {
@@ -652,9 +662,7 @@ export class Repair {
   }
 
   takeConfirm(peer: Peer, r: ByteReader): void {
-    const version = r.varint();
-    const hash = r.u53();
-    if (version !== this.ring.name.version || hash !== this.ring.name.hash) return;
+    if (!this.isLayout({ version: r.varint(), hash: r.u53() })) return;
     const list: number[] = [];
     for (let n = r.varint(); n > 0; n--) list.push(r.varint());
     this.confirmed(list, peer.id);
@@ -700,8 +708,8 @@ export class Repair {
   // ------------------------------------------------------------------ reaping
 
   /**
-   * Tombstones go in rounds (DESIGN section 4). The coordinator of a partition asks every member, and each one must
-   * promise that it holds nothing that could bring back what was deleted: no hint, no frame that is not acknowledged, no
+   * Tombstones go in rounds (DESIGN section 4). The coordinator of a partition asks every member, and every node that has
+   * left and may not have handed all over, and each one must promise that it holds nothing that could bring back what was deleted: no hint, no frame that is not acknowledged, no
    * state under way, no stray copy. The homes say their roots, which must be equal; so every one of them has every
    * tombstone that is old enough, and each may drop it. One that doesn't, because it dies, gives it back to the others,
    * and the next round takes it again.
@@ -711,23 +719,24 @@ export class Repair {
     const part = Math.ceil(q / REAP_PARTS);
     const horizon = hlcOfMs(this.parts.clock.now() - REAP_AGE_MS);
     let asks = 0;
-    for (let i = 0; i < part && asks < REAP_ASKS && this.membersToAsk() !== null; i++) {
+    for (let i = 0; i < part && asks < REAP_ASKS && this.holdersToAsk() !== null; i++) {
       const p = this.reapHand++ % q;
       await this.governor.piece(async () => {
-        // not before its turn: every member of that time must be asked
-        const members = this.membersToAsk();
-        if (members === null || this.tenure[p] !== HELD || !this.parts.coordinates(p)) return;
+        // not before its turn: everybody of that time must be asked
+        const holders = this.holdersToAsk();
+        if (holders === null || this.tenure[p] !== HELD || !this.parts.coordinates(p)) return;
         if (!this.hasTombstones(p, horizon)) return;
         asks++;
-        await this.reapRound(p, members, horizon);
+        await this.reapRound(p, holders, horizon);
       });
     }
   }
 
-  /** All other members; null while any of them is not well. */
-  private membersToAsk(): string[] | null {
+  /** All other members, and who has left and is still there; null while any of them is not well. */
+  private holdersToAsk(): string[] | null {
     const members = this.ring.members.filter((id) => id !== this.peers.self);
-    return members.every((id) => this.peers.isHealthy(id)) ? members : null;
+    const all = [...members, ...this.parts.outsiders()];
+    return all.every((id) => this.peers.isHealthy(id)) ? all : null;
   }
 
   private *tombstones(p: number, horizon: number): IterableIterator<StoredKey> {
@@ -748,13 +757,13 @@ export class Repair {
     return false;
   }
 
-  private async reapRound(p: number, members: readonly string[], horizon: number): Promise<void> {
+  private async reapRound(p: number, holders: readonly string[], horizon: number): Promise<void> {
     await this.trees.settle();
     if (this.parts.hasWork(p) || !this.trees.isReady(p)) return;
     const root = this.trees.tree(p).root();
     const homes = this.ring.homes(p);
     const { epoch } = this.ring;
-    const promises = members.map(async (id) => {
+    const promises = holders.map(async (id) => {
       const r = await this.parts.rpc.call(this.peers.get(id), ASK_PROMISE, (w) => this.writePartition(w, p), CALL_MS);
       if (r.u8() !== 1) return false;
       const theirs = r.u53();
@@ -886,6 +895,10 @@ export interface RepairParts {
   r: number;
   w: number;
   coordinates: (p: number) => boolean;
+  /** A node that will not come back as what it was: nobody is to wait for it. */
+  isGone: (id: string) => boolean;
+  /** Nodes that are up, are no members, and may hold what members' keys once were. */
+  outsiders: () => readonly string[];
   applied: () => void;
   /** Is anything under way or kept back that concerns this partition? */
   hasWork: (p: number) => boolean;

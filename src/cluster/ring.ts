@@ -63,13 +63,23 @@ export class Ring {
     this.owners = null;
   }
 
-  /** Does this node hold partitions, or serve some until others do? */
-  isOwner(id: string): boolean {
+  private ownerSet(): Set<string> {
     if (this.owners === null) {
       this.owners = new Set(this.members);
       for (const list of this.serving) for (const x of list ?? NOBODY) this.owners.add(x);
     }
-    return this.owners.has(id);
+    return this.owners;
+  }
+
+  /** Does this node hold partitions, or serve some until others do? */
+  isOwner(id: string): boolean {
+    return this.ownerSet().has(id);
+  }
+
+  /** Is this node the only one that does? */
+  isSole(id: string): boolean {
+    const owners = this.ownerSet();
+    return owners.size === 1 && owners.has(id);
   }
 
   /** Homes under the layout. */

@@ -26,7 +26,7 @@ import { KeyState } from '../types/state.ts';
 import { incrementOf, valueFor } from './command-facts.ts';
 import { argumentsOf, type Operation, type Operations, operationsOf } from './operations.ts';
 import type { Hole, Output } from './output.ts';
-import type { Sink, VirtualClients } from './virtual.ts';
+import { type Sink, VirtualClient, type VirtualClients } from './virtual.ts';
 
 /** Rounds of news and running again after which the client is told to try itself. */
 const MAX_RERUNS = 8;
@@ -334,7 +334,7 @@ export class Verdicts {
     if (ticket.done || op.replaced) return;
     op.replaced = true;
     const hole = this.output.patch(ticket, op.client, op.start, op.end);
-    if (hole !== null) this.output.fill(hole, done.reply);
+    if (hole !== null) this.fillAs(hole, done.reply, done.by);
   }
 
   /** Does a key show this value by somebody else's hand? */
@@ -380,6 +380,12 @@ export class Verdicts {
   }
 
   private filler(hole: Hole): Sink {
-    return (buf, start, end) => this.output.fill(hole, Buffer.from(buf.subarray(start, end)));
+    return (buf, start, end, by) => this.fillAs(hole, Buffer.from(buf.subarray(start, end)), by);
+  }
+
+  /** @param by the node whose run the reply is of, '' for this one: whoever has the client must not take it for ours */
+  private fillAs(hole: Hole, reply: Buffer, by: string): void {
+    if (by !== '' && by !== this.cluster.self && hole.client instanceof VirtualClient) hole.client.by = by;
+    this.output.fill(hole, reply);
   }
 }

@@ -133,6 +133,60 @@ test('as many members as copies, or no grace: nobody is expelled', async () => {
   }
 });
 
+test('two homes of a partition are expelled at once: the third has what they had, and gives it to the new ones', async () => {
+  const s = scene(9, 5);
+  const verdicts = await s.play(async () => {
+    const { machines } = s.cluster;
+    for (let i = 0; i < 16; i++) await s.ask(machines[0], 'set', ['SET', `r${i * 7919}`, 'v']);
+    await s.sleep(2000);
+    const lost = machines.slice(3);
+    const ids = lost.map((m) => m.server!.nodeId);
+    const { membership, ring } = s.parts(machines[0]);
+    const shared = Array.from({ length: ring.partitions }, (_, p) => p).filter((p) =>
+      ids.every((id) => ring.homes(p).includes(id)),
+    );
+    assert.ok(shared.length > 0);
+    for (const m of lost) {
+      s.cluster.kill(m);
+      m.member = false;
+    }
+    await s.sleep(5000);
+    assert.ok(membership.plan(ids) !== null && membership.commit(ids) !== null);
+    await s.until('the ring is whole', () => s.cluster.unready() === null, 30_000);
+    for (let i = 0; i < 16; i++)
+      assert.equal((await s.ask(machines[2], 'get', ['GET', `r${i * 7919}`])).reply, 'v', `r${i * 7919}`);
+  });
+  passes(verdicts);
+});
+
+test('of two plans that are committed at once one holds, and in either case the one who was expelled is no member', async () => {
+  const versions = new Set<number>();
+  for (const seed of [1, 2]) {
+    const s = scene(seed, 5);
+    const verdicts = await s.play(async () => {
+      const [one, another, leaver, gone] = s.cluster.machines;
+      for (let i = 0; i < 8; i++) await s.ask(one, 'set', ['SET', `r${i * 7919}`, 'v']);
+      await s.sleep(2000);
+      const { nodeId } = gone.server!;
+      s.cluster.kill(gone);
+      gone.member = leaver.member = false;
+      s.parts(leaver).membership.leave();
+      await s.sleep(3000);
+      const plans: [Machine, string[]][] = [
+        [one, [nodeId]],
+        [another, []],
+      ];
+      for (const [m, without] of plans) assert.ok(s.parts(m).membership.plan(without) !== null);
+      for (const [m, without] of plans) assert.equal(s.parts(m).membership.commit(without), 2);
+      await s.until('the ring is whole', () => s.cluster.unready() === null, 30_000);
+      for (const m of s.cluster.members) assert.equal(members(s, m), 3);
+      versions.add(s.parts(one).ring.name.version);
+    });
+    passes(verdicts);
+  }
+  assert.ok(versions.size > 1, 'each of the two has held once');
+});
+
 test('the count goes on after a restart of all that count', async () => {
   const s = scene(7, 4, [['tombstone-grace', '300']]);
   const verdicts = await s.play(async () => {

@@ -9,8 +9,8 @@ import { show } from './history.ts';
 import { FAULTS, type Fault, USUAL_FAULTS } from './nemesis.ts';
 import { type RunOptions, type RunResult, runSeed } from './run.ts';
 
-const USAGE = `Usage: npm run sim -- --seed N [--nodes M] [--seconds S] [--faults a,b,...|none|all] [--strict] [--direct SHARE] [--bursts SHARE] [--trace] [--history KEY]
-       npm run sim:soak -- --seeds A-B [--nodes M,...] [--seconds S] [--faults ...] [--bursts SHARE]
+const USAGE = `Usage: npm run sim -- --seed N [--nodes M] [--seconds S] [--faults a,b,...|none|all] [--strict] [--mixed] [--direct SHARE] [--bursts SHARE] [--trace] [--history KEY]
+       npm run sim:soak -- --seeds A-B [--nodes M,...] [--seconds S] [--faults ...] [--mixed] [--bursts SHARE]
 Faults: ${FAULTS.join(' ')}
 `;
 
@@ -22,6 +22,7 @@ interface Asked {
   seconds: number;
   faults: Fault[];
   strict: boolean;
+  mixed: boolean;
   /** Share of operations that go straight to the key's first home. */
   direct: number | null;
   /** Share of increments that come as pipelines. */
@@ -40,6 +41,7 @@ function read(argv: string[]): Asked | null {
       seconds: { type: 'string', default: '20' },
       faults: { type: 'string' },
       strict: { type: 'boolean', default: false },
+      mixed: { type: 'boolean', default: false },
       direct: { type: 'string' },
       bursts: { type: 'string' },
       trace: { type: 'boolean', default: false },
@@ -58,6 +60,7 @@ function read(argv: string[]): Asked | null {
     seconds: Number(values.seconds),
     faults: list as Fault[],
     strict: values.strict,
+    mixed: values.mixed,
     direct: values.direct === undefined ? null : Number(values.direct),
     bursts: values.bursts === undefined ? null : Number(values.bursts),
     trace: values.trace,
@@ -98,6 +101,7 @@ async function main(argv: string[]): Promise<number> {
     const nodes = asked.nodes[seed % asked.nodes.length];
     const options: RunOptions = { seed, nodes, seconds: asked.seconds, faults: asked.faults, print };
     if (asked.strict) options.strict = true;
+    if (asked.mixed) options.mixed = true;
     options.workload = {
       ...(asked.direct !== null && { direct: asked.direct }),
       ...(asked.bursts !== null && { bursts: asked.bursts }),

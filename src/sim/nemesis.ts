@@ -56,16 +56,21 @@ export class Nemesis {
   private readonly random: SeededRandom;
   private readonly faults: Fault[];
   private readonly safe: boolean;
+  private readonly mixed: boolean;
+  /** Machines that are on their way out: whoever starts one of these again has it join again. */
+  private readonly leaving = new Set<Machine>();
 
+  /** @param options.mixed nodes join and leave while other things go wrong */
   constructor(
     cluster: SimCluster,
     random: SeededRandom,
     faults: readonly Fault[],
-    options: { everyWriteSynced: boolean },
+    options: { everyWriteSynced: boolean; mixed?: boolean },
   ) {
     this.cluster = cluster;
     this.random = random;
     this.safe = options.everyWriteSynced;
+    this.mixed = options.mixed ?? false;
     // alone, and with acks from memory, a death loses what it may
     const alone = (f: Fault) => !SOCIAL.has(f) && (this.safe || !DEADLY.has(f));
     this.faults = cluster.clustered ? [...faults] : faults.filter(alone);
@@ -98,9 +103,11 @@ export class Nemesis {
     for (;;) {
       const first = this.pick(this.faults);
       const second = this.pick(this.faults);
-      const alone = (f: Fault) => MOVING.has(f) || (DEADLY.has(f) && !this.safe);
+      const alone = (f: Fault) => (this.mixed ? f === 'wipe' : MOVING.has(f)) || (DEADLY.has(f) && !this.safe);
       const faults =
-        this.random.next() < 0.4 && first !== second && !alone(first) && !alone(second) ? [first, second] : [first];
+        this.random.next() < (this.mixed ? 0.8 : 0.4) && first !== second && !alone(first) && !alone(second)
+          ? [first, second]
+          : [first];
       await this.time.sleep(faults.some(alone) ? this.between(REST_MS, REST_MS + 2000) : this.between(200, 2500));
       if (this.time.monotonic() >= untilMs) return;
       const episode = { faults, fromMs: this.time.monotonic(), toMs: Number.POSITIVE_INFINITY };
@@ -128,7 +135,7 @@ export class Nemesis {
   }
 
   private up(): Machine[] {
-    return this.cluster.machines.filter((m) => m.state === 'up' && m.member);
+    return this.cluster.machines.filter((m) => m.state === 'up' && m.member && !this.leaving.has(m));
   }
 
   private async bring(fault: Fault): Promise<void> {
@@ -207,7 +214,10 @@ export class Nemesis {
         return;
       case 'leave':
         if (cluster.members.length <= cluster.n) return;
+        this.leaving.add(victim);
         await cluster.leave(victim, MOVE_LIMIT_MS);
+        // one that nobody has planned without stays
+        if (victim.member) this.leaving.delete(victim);
         return;
       case 'wipe': {
         if (this.up().length < cluster.members.length || cluster.members.length < 3) return;

@@ -25,6 +25,8 @@ export interface RunOptions {
   workload?: Partial<WorkloadOptions>;
   /** Judge order over the whole run, whatever the faults; by default only where it is promised. */
   strict?: boolean;
+  /** Nodes join and leave while other things go wrong, and not by themselves. */
+  mixed?: boolean;
   print?: (line: string) => void;
 }
 
@@ -70,6 +72,7 @@ export async function runSeed(options: RunOptions): Promise<RunResult> {
   const workload = new Workload(cluster, seed, { ...USUAL, ...options.workload });
   const nemesis = new Nemesis(cluster, new SeededRandom(mix(seed, 4)), options.faults, {
     everyWriteSynced: appendfsync === 'always',
+    mixed: options.mixed ?? false,
   });
   const verdicts: Verdict[] = [];
   const alive = verdict('no process fails');

@@ -103,7 +103,16 @@ test('a crowd at few keys, with pipelines, while nodes are slow or stand still',
 });
 
 /** Seeds that failed once, with what was wrong then: they stay. */
-const FAILED_ONCE: { faults: Fault[]; seed: number; nodes: number; direct?: number; bursts?: number; why: string }[] = [
+const FAILED_ONCE: {
+  faults: Fault[];
+  seed: number;
+  nodes: number;
+  seconds?: number;
+  direct?: number;
+  bursts?: number;
+  mixed?: boolean;
+  why: string;
+}[] = [
   { faults: ['pause'], seed: 3, nodes: 3, why: 'a forwarded command that is tried elsewhere runs twice' },
   { faults: ['cut'], seed: 9, nodes: 3, why: 'a forwarded command that is tried elsewhere runs twice' },
   { faults: ['break'], seed: 5, nodes: 5, why: 'a forwarded command that is tried elsewhere runs twice' },
@@ -112,6 +121,7 @@ const FAILED_ONCE: { faults: Fault[]; seed: number; nodes: number; direct?: numb
     faults: ['kill', 'power', 'cut', 'join', 'leave', 'clock', 'full', 'swizzle', 'slow', 'loss'],
     seed: 230,
     nodes: 6,
+    seconds: 15,
     direct: 1,
     why: 'replay forgets what an overwrite covered, as if the node were alone: the old value comes back',
   },
@@ -137,17 +147,27 @@ const FAILED_ONCE: { faults: Fault[]; seed: number; nodes: number; direct?: numb
     bursts: 0.3,
     why: 'of two runs that replace one another both are undone',
   },
+  {
+    faults: ['join', 'slow', 'pause'],
+    seed: 15,
+    nodes: 3,
+    seconds: 15,
+    bursts: 0.3,
+    mixed: true,
+    why: "a node passes another one's run off as its own, and has it undone: both are gone, and the value with them",
+  },
 ];
 
-for (const { faults, seed, nodes, direct, bursts, why } of FAILED_ONCE) {
+for (const { faults, seed, nodes, seconds, direct, bursts, mixed, why } of FAILED_ONCE) {
   test(`seed ${seed}, ${nodes} nodes under ${faults.join(', ')}: ${why}`, async () => {
     const workload = { ...(direct !== undefined && { direct }), ...(bursts !== undefined && { bursts }) };
     const result = await runSeed({
       seed,
       nodes,
-      seconds: seed === 230 ? 15 : bursts === undefined ? 10 : 8,
+      seconds: seconds ?? (bursts === undefined ? 10 : 8),
       faults,
       workload,
+      mixed: mixed ?? false,
     });
     assert.ok(result.passed, explain(result));
   });
