@@ -23,6 +23,20 @@ export function u53At(buf: Buffer, at: number): number {
   return (buf[at + 4] | (buf[at + 5] << 8) | (buf[at + 6] << 16)) * TWO_32 + lo;
 }
 
+/** Writes what `u53At` reads; returns where it ends. There must be room. */
+export function putU53(buf: Buffer, at: number, v: number): number {
+  const lo = v >>> 0;
+  const hi = (v / TWO_32) >>> 0;
+  buf[at] = lo;
+  buf[at + 1] = lo >>> 8;
+  buf[at + 2] = lo >>> 16;
+  buf[at + 3] = lo >>> 24;
+  buf[at + 4] = hi;
+  buf[at + 5] = hi >>> 8;
+  buf[at + 6] = hi >>> 16;
+  return at + 7;
+}
+
 export class ByteWriter {
   buf: Buffer;
   pos = 0;
@@ -61,18 +75,7 @@ export class ByteWriter {
   /** A 53-bit integer in seven bytes. */
   u53(v: number): void {
     this.ensure(7);
-    const b = this.buf;
-    let p = this.pos;
-    const lo = v >>> 0;
-    const hi = (v / TWO_32) >>> 0;
-    b[p++] = lo;
-    b[p++] = lo >>> 8;
-    b[p++] = lo >>> 16;
-    b[p++] = lo >>> 24;
-    b[p++] = hi;
-    b[p++] = hi >>> 8;
-    b[p++] = hi >>> 16;
-    this.pos = p;
+    this.pos = putU53(this.buf, this.pos, v);
   }
 
   /** LEB128, up to 53 bits. */
@@ -126,9 +129,7 @@ export class ByteWriter {
   }
 
   bytes(b: Uint8Array): void {
-    this.ensure(b.length);
-    this.buf.set(b, this.pos);
-    this.pos += b.length;
+    this.copy(b, 0, b.length);
   }
 
   /** A copy of what was written. */

@@ -207,8 +207,17 @@ export class Receiver {
           continue;
         }
         const owner = kind & OP_HINT ? r.str() : null;
-        const named = kind & OP_REQUEST ? r.pos : -1;
-        if (named >= 0) skipRequest(r);
+        let tag = 0;
+        let id = 0;
+        let reply = 0;
+        let replyEnd = 0;
+        if (kind & OP_REQUEST) {
+          tag = r.u32();
+          id = r.u53();
+          const n = r.varint();
+          reply = r.pos;
+          r.pos = replyEnd = reply + n;
+        }
         const basis = readBasis(kind, r);
         const at = r.pos;
         const stop = at + 4 + buf.readUInt32LE(at);
@@ -220,7 +229,7 @@ export class Receiver {
           this.unclean(d, ticket, op, before === null ? REFUSED_WRITE : UNCLEAN_STATE, key.db.index, key.key, before);
           if (before === null) continue;
         }
-        if (named >= 0) this.note(d.peer.id, buf, named);
+        if (kind & OP_REQUEST) this.note(d.peer.id, tag, id, buf, reply, replyEnd);
         if (owner !== null) this.events.hint(owner, keyOfRecord(keys, buf, at));
       }
       this.events.applied();
@@ -234,15 +243,9 @@ export class Receiver {
   }
 
   /** Remembers the forwarded command that a write came of. Of two that have run it the first to be heard of is named. */
-  private note(by: string, buf: Buffer, at: number): void {
-    const r = new ByteReader(buf, at, buf.length);
-    const tag = r.u32();
-    const id = r.u53();
-    const n = r.varint();
-    const start = r.pos;
-    r.pos += n;
+  private note(by: string, tag: number, id: number, buf: Buffer, start: number, end: number): void {
     const known = this.requests.get(tag, id);
-    if (known === undefined || known.by === by) this.requests.note(tag, id, by, replyBytes(r.buf, start, r.pos));
+    if (known === undefined || known.by === by) this.requests.note(tag, id, by, replyBytes(buf, start, end));
   }
 
   private unclean(

@@ -5,6 +5,9 @@
  * many unpipelined commands per second. A server's accepted sockets don't offer that, so the accepted handle is moved
  * into a socket of our own making. Only `_handle` is semi-private; where it is missing the plain `data` event serves,
  * behind the same interface. So it does under TLS, which has no `onread`.
+ *
+ * What is written goes to the handle too, past the socket's stream: nearly always the system takes all of it at once, and
+ * then there is nothing that a stream would be good for. Where Node doesn't tell how, the stream serves.
  */
 import * as fs from 'node:fs';
 import * as net from 'node:net';
@@ -29,12 +32,51 @@ const NOBODY: ConnectionHandler = { onData() {}, onEnd() {}, onDrain() {}, onClo
 /** What makes a socket read into the shared buffer. */
 type OnRead = { buffer: Uint8Array; callback: (bytes: number, buf: Uint8Array) => boolean };
 
+/** A write under way in Node's own terms. One that was finished at once may be used again. */
+interface WriteRequest {
+  oncomplete: ((status: number) => void) | null;
+  /** Keeps the bytes where they are. */
+  buffer: Buffer | null;
+}
+
+/** What a socket's handle can do, as far as it is used here; `writeBuffer` returns 0 or an error's number. */
+interface Handle {
+  fd?: number;
+  writeBuffer?(request: WriteRequest, bytes: Buffer): number;
+}
+
+interface StreamWrap {
+  WriteWrap: new () => WriteRequest;
+  /** What the last write was like. */
+  streamBaseState: ArrayLike<number>;
+  kLastWriteWasAsync: number;
+}
+
+/** Node's own means of writing to a handle; null where they are not what they were. */
+function findStreamWrap(): StreamWrap | null {
+  try {
+    const wrap = (process as unknown as { binding(name: string): Partial<StreamWrap> }).binding('stream_wrap');
+    const { WriteWrap, streamBaseState, kLastWriteWasAsync } = wrap;
+    if (WriteWrap === undefined || streamBaseState === undefined || kLastWriteWasAsync === undefined) return null;
+    return { WriteWrap, streamBaseState, kLastWriteWasAsync };
+  } catch {
+    return null;
+  }
+}
+
+const streamWrap = findStreamWrap();
+
 class SocketConnection implements Connection {
   handler: ConnectionHandler = NOBODY;
   remote = '';
   local = '';
   fd = -1;
   private readonly socket: net.Socket;
+  /** What is written to; null where the socket's stream is. */
+  private handle: Handle | null = null;
+  private request: WriteRequest | null = null;
+  /** Bytes given to the handle that the system has not taken. */
+  private queued = 0;
 
   /** `make` gives the socket; one that can't read into the shared buffer must have its `data` event listened to. */
   constructor(make: (onread: OnRead) => net.Socket, keepAliveSeconds: number) {
@@ -62,15 +104,45 @@ class SocketConnection implements Connection {
     this.socket.on('data', (chunk: Buffer) => this.handler.onData(chunk, 0, chunk.length));
   }
 
+  /** From now on what is written goes to the socket's handle. */
+  writeDirectly(): void {
+    const { _handle } = this.socket as unknown as { _handle?: Handle | null };
+    if (streamWrap !== null && _handle?.writeBuffer !== undefined) this.handle = _handle;
+  }
+
   write(buf: Buffer, start: number, end: number): boolean {
-    const { socket } = this;
+    const { socket, handle } = this;
     if (socket.destroyed || socket.writableEnded) return true;
-    socket.write(buf.subarray(start, end));
-    return socket.writableLength === 0;
+    const bytes = buf.subarray(start, end);
+    if (handle === null || socket.writableLength > 0) {
+      socket.write(bytes);
+      return this.pending() === 0;
+    }
+    const { WriteWrap, streamBaseState, kLastWriteWasAsync } = streamWrap!;
+    this.request ??= new WriteWrap();
+    if (handle.writeBuffer!(this.request, bytes) !== 0) {
+      socket.destroy();
+      return true;
+    }
+    if (streamBaseState[kLastWriteWasAsync] === 0) return true;
+    this.await(this.request, bytes);
+    this.request = null;
+    return false;
+  }
+
+  /** The system has not taken all of it; the handle writes the rest when there is room. */
+  private await(request: WriteRequest, bytes: Buffer): void {
+    request.buffer = bytes;
+    this.queued += bytes.length;
+    request.oncomplete = (status) => {
+      this.queued -= bytes.length;
+      if (status < 0) this.socket.destroy();
+      else if (this.pending() === 0) this.handler.onDrain();
+    };
   }
 
   pending(): number {
-    return this.socket.writableLength;
+    return this.socket.writableLength + this.queued;
   }
 
   pause(): void {
@@ -96,14 +168,14 @@ function endpoint(host: string | undefined, port: number | undefined): string {
 }
 
 function fdOf(socket: net.Socket): number {
-  return (socket as unknown as { _handle?: { fd?: number } | null })._handle?.fd ?? -1;
+  return (socket as unknown as { _handle?: Handle | null })._handle?.fd ?? -1;
 }
 
 /** A socket that a listener accepted: its handle moves into one that reads into the shared buffer. */
 function acceptPlain(accepted: net.Socket, path: string | undefined, port: number, keepAlive: number): Connection {
   const remote = path !== undefined ? `${path}:0` : endpoint(accepted.remoteAddress, accepted.remotePort);
   const local = path !== undefined ? `${path}:0` : endpoint(accepted.localAddress, port);
-  const handle = (accepted as unknown as { _handle?: { fd?: number } | null })._handle;
+  const handle = (accepted as unknown as { _handle?: Handle | null })._handle;
   const connection = new SocketConnection(
     (onread) => {
       if (!handle) return accepted;
@@ -117,8 +189,10 @@ function acceptPlain(accepted: net.Socket, path: string | undefined, port: numbe
   connection.remote = remote;
   connection.local = local;
   connection.fd = handle?.fd ?? -1;
-  if (handle) connection.resume();
-  else connection.readData();
+  if (handle) {
+    connection.writeDirectly();
+    connection.resume();
+  } else connection.readData();
   return connection;
 }
 
@@ -168,6 +242,7 @@ export class TcpTransport implements Transport {
         resolve(connection);
         // what has been decrypted already must not come before the handler is there
         if (options.tls !== undefined) setImmediate(() => connection.readData());
+        else connection.writeDirectly();
       });
     });
   }

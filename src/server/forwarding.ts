@@ -9,7 +9,7 @@
  * Every command that is kept here ends with one reply: from whoever has run it, or that nobody can be reached.
  */
 import { breaks } from '../base/breaks.ts';
-import { ByteReader, ByteWriter, copyBytes, TruncatedError, u53At } from '../base/bytes.ts';
+import { ByteReader, ByteWriter, putU53, TruncatedError, u53At } from '../base/bytes.ts';
 import type { Cluster, Route } from '../cluster/cluster.ts';
 import { FORWARD, FORWARDED, FORWARDED_BY } from '../cluster/messages.ts';
 import type { Peer } from '../cluster/peers.ts';
@@ -43,6 +43,10 @@ const RETRY = 4;
 /** Bytes of a FORWARD frame before its payload: number, deadline. */
 const FORWARD_HEADER = 14;
 
+/** At most so many bytes come before its arguments, and before each of these. */
+const FIXED_BYTES = 24;
+const LENGTH_BYTES = 8;
+
 const NOTHING = Buffer.alloc(0);
 /** In place of a reply: the disk refuses. No reply is one byte long. */
 const REFUSED = Buffer.from('!', 'latin1');
@@ -56,7 +60,7 @@ const CLUSTER_DOWN = Buffer.from('-CLUSTERDOWN No node that holds the key can be
 interface Pending {
   id: number;
   peer: Peer | null;
-  /** The frame without its number and deadline: what it takes to send it again. Bytes [start, end) of a slab. */
+  /** The frame without its number and deadline, which come before it. Bytes [start, end) of a slab. */
   slab: Buffer;
   start: number;
   end: number;
@@ -89,8 +93,7 @@ export class Forwarding {
   private unsent = 0;
   private readonly w = new ByteWriter(16 * 1024);
   private readonly sparePending: Pending[] = [];
-  private slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
-  private slabUsed = 0;
+  private slab = new ByteWriter(SLAB_BYTES);
   private readonly incoming = new Argv(256);
 
   constructor(server: GrammeServer, cluster: Cluster, virtuals: VirtualClients) {
@@ -115,37 +118,33 @@ export class Forwarding {
    * @param client whose database and protocol it is to have
    */
   dispatch(argv: Argv, client: Client, hole: Hole | null, sink: Sink | null, route: Route): void {
-    const { w } = this;
-    w.reset();
-    w.u53(++this.lastId);
-    w.u53(0);
-    w.u8(client.resp === 3 ? RESP3 : 0);
-    w.u32(this.tag);
-    w.varint(client.db);
-    argv.write(w);
     const now = this.server.clock.monotonic();
     const p = this.sparePending.pop() ?? blankPending();
-    p.id = this.lastId;
+    p.id = ++this.lastId;
     p.hole = hole;
     p.sink = sink;
     p.at = p.began = now;
     p.write = this.server.table.find(argv)?.write ?? true;
-    this.keep(p);
+    this.write(p, argv, client);
     const peer = route.coordinator;
     if (peer === null || !this.transmit(p, peer, now)) this.place(p, route);
   }
 
-  /** Keeps what is in `w` behind its header. */
-  private keep(p: Pending): void {
-    const { w } = this;
-    const n = w.pos - FORWARD_HEADER;
-    if (this.slabUsed + n > this.slab.length) {
-      this.slab = Buffer.allocUnsafeSlow(Math.max(SLAB_BYTES, n));
-      this.slabUsed = 0;
-    }
-    p.slab = this.slab;
-    p.start = this.slabUsed;
-    p.end = this.slabUsed = copyBytes(this.slab, this.slabUsed, w.buf, FORWARD_HEADER, w.pos);
+  /** Writes a command to a slab, where it stays until it is answered; its frame's header has its place before it. */
+  private write(p: Pending, argv: Argv, client: Client): void {
+    const { slab } = this;
+    let room = FORWARD_HEADER + FIXED_BYTES;
+    for (let i = 0; i < argv.argc; i++) room += LENGTH_BYTES + argv.len(i);
+    if (slab.pos + room > slab.buf.length) this.slab = new ByteWriter(Math.max(SLAB_BYTES, room));
+    const w = this.slab;
+    p.slab = w.buf;
+    w.pos += FORWARD_HEADER;
+    p.start = w.pos;
+    w.u8(client.resp === 3 ? RESP3 : 0);
+    w.u32(this.tag);
+    w.varint(client.db);
+    argv.write(w);
+    p.end = w.pos;
   }
 
   /** Nobody refers to it any more. */
@@ -164,21 +163,20 @@ export class Forwarding {
     return decodeForward(p.slab, p.start, p.end, new Argv());
   }
 
-  /** Puts the frame that is in `w` on its way. */
+  /** Puts a command's frame on its way. */
   private transmit(p: Pending, peer: Peer, now: number): boolean {
-    const { w } = this;
-    const end = w.pos;
-    w.pos = 7;
-    w.u53(Math.floor(peer.clockAt(now) + BEGIN_MS));
-    w.pos = end;
-    if (!peer.isWell || !peer.link!.send(FORWARD, w.buf, 0, end)) return false;
+    if (!peer.isWell) return false;
+    const { slab, end } = p;
+    const start = p.start - FORWARD_HEADER;
+    putU53(slab, putU53(slab, start, p.id), Math.floor(peer.clockAt(now) + BEGIN_MS));
+    if (!peer.link!.send(FORWARD, slab, start, end)) return false;
     this.stats.forwarded++;
     p.peer = peer;
     p.at = now;
     p.doubtful = false;
     this.pending.set(p.id, p);
     this.server.output.wake();
-    this.push(end);
+    this.push(end - start);
     return true;
   }
 
@@ -210,11 +208,6 @@ export class Forwarding {
       this.virtuals.run(client, argv);
       return;
     }
-    const { w } = this;
-    w.reset();
-    w.u53(p.id);
-    w.u53(0);
-    w.copy(p.slab, p.start, p.end);
     if (!this.transmit(p, peer, this.server.clock.monotonic())) this.homeless.push(p);
   }
 

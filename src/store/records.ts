@@ -309,6 +309,7 @@ export class CompactRecord {
     else {
       this.valueStart = this.varint(buf, p, this.end);
       this.deadline = this.length;
+      if (this.start > this.from || this.from >= this.to) throw new TruncatedError();
     }
     return true;
   }

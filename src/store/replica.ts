@@ -10,10 +10,10 @@ import { breaks } from '../base/breaks.ts';
 import { ByteReader, TruncatedError } from '../base/bytes.ts';
 import { intervalHash } from '../causality/actors.ts';
 import { Context } from '../causality/context.ts';
-import { slotOf } from '../ring/slots.ts';
+import { slotOf, slotOfBytes } from '../ring/slots.ts';
 import { type KeyEvent, KeyState } from '../types/state.ts';
 import type { Database, Keyspace } from './keyspace.ts';
-import { overwriteEvent, readRecord, stepEvent } from './records.ts';
+import { CompactRecord, OVERWRITE, overwriteEvent, readRecord, stepEvent } from './records.ts';
 
 export interface RecordKey {
   db: Database;
@@ -50,25 +50,41 @@ export function applyRecord(
   before: Basis,
   firm: boolean,
 ): Unclean {
+  const unclean = COMPACT.read(buf, start, end)
+    ? applyCompact(keys, buf, firm)
+    : applyGeneral(keys, buf, start, end, before, firm);
+  if (unclean?.before !== null) keys.journal.w.copy(buf, start, end);
+  return unclean;
+}
+
+/** One for all records: what it holds of one is used before the next is read. */
+const COMPACT = new CompactRecord();
+
+function applyCompact(keys: Keyspace, buf: Buffer, firm: boolean): Unclean {
+  const { db: index, keyStart, keyEnd, actor, to, from, start } = COMPACT;
+  const db = keys.databases[index];
+  if (db === undefined) throw new TruncatedError();
+  const key = buf.latin1Slice(keyStart, keyEnd);
+  const slot = slotOfBytes(buf, keyStart, keyEnd);
+  if (COMPACT.kind === OVERWRITE) {
+    const { deadline } = COMPACT;
+    const value = buf.latin1Slice(COMPACT.valueStart, COMPACT.end);
+    if (keys.replayOverwrite(db, key, slot, actor, to, from, start, deadline, value)) return null;
+    const event = overwriteEvent({ actor, to, from, start, deadline, value });
+    return replay(keys, db, key, event, sole(firm, actor, start, from), firm);
+  }
+  const { sum } = COMPACT;
+  if (keys.replayStep(db, key, slot, actor, to, from, start, sum)) return null;
+  const event = stepEvent({ actor, to, from, runStart: start, sum });
+  return replay(keys, db, key, event, sole(firm, actor, start - 1, from), firm);
+}
+
+function applyGeneral(keys: Keyspace, buf: Buffer, start: number, end: number, before: Basis, firm: boolean): Unclean {
   const record = readRecord(new ByteReader(buf, start, end));
-  if (record === null || !('key' in record) || record.kind === 'state' || record.kind === 'forget')
-    throw new TruncatedError();
+  if (record === null || record.kind !== 'event') throw new TruncatedError();
   const db = keys.databases[record.db];
   if (db === undefined) throw new TruncatedError();
-  const { w } = keys.journal;
-  let unclean: Unclean = null;
-  const { key } = record;
-  if (record.kind === 'overwrite') {
-    const { actor, to, from, start: begun, deadline, value } = record;
-    if (!keys.replayOverwrite(db, key, slotOf(key), actor, to, from, begun, deadline, value))
-      unclean = replay(keys, db, key, overwriteEvent(record), sole(firm, actor, begun, from), firm);
-  } else if (record.kind === 'step') {
-    const { actor, to, from, runStart, sum } = record;
-    if (!keys.replayStep(db, key, slotOf(key), actor, to, from, runStart, sum))
-      unclean = replay(keys, db, key, stepEvent(record), sole(firm, actor, runStart - 1, from), firm);
-  } else unclean = replay(keys, db, key, record.event, before, firm);
-  if (unclean?.before !== null) w.copy(buf, start, end);
-  return unclean;
+  return replay(keys, db, record.key, record.event, before, firm);
 }
 
 /** What a compact record was made on: one interval, or nothing. */
