@@ -53,7 +53,7 @@ const TRANSFER_KEYS = 4096;
  * leave its latency alone. With fewer rounds a key that is written over and over is hashed for fewer of them.
  */
 const BUSY_EVENTS = 2000;
-const BUSY_ROUNDS = 6;
+const BUSY_ROUNDS = 30;
 /** Confirmations that have not led to anything are repeated after so many ms. */
 const CONFIRM_MS = 2000;
 /** All partitions are looked at for tombstones in so many ms, in so many parts. */
@@ -98,6 +98,8 @@ export class Repair {
   private nextConfirm = 0;
   private eventsAtRound = 0;
   private roundAt = 0;
+  /** When a round was made for no other reason than that time has passed. */
+  private lastRound = 0;
   private nextStray = 0;
   private nextReap = 0;
   private reapHand = 0;
@@ -253,7 +255,9 @@ export class Repair {
     const busy = (events - this.eventsAtRound) * 1000 > BUSY_EVENTS * Math.max(1, now - this.roundAt);
     this.eventsAtRound = events;
     this.roundAt = now;
-    this.nextRound = now + ROUND_MS * (busy ? BUSY_ROUNDS : 1) * (0.5 + this.parts.random.next());
+    this.nextRound = now + ROUND_MS * (0.5 + this.parts.random.next());
+    if (busy && now - this.lastRound < ROUND_MS * BUSY_ROUNDS) return;
+    this.lastRound = now;
     const well = [...this.peers.byId.values()].filter((x) => x.isWell);
     if (well.length > 0) await this.round(well[Math.floor(this.parts.random.next() * well.length)]);
   }
