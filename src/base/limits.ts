@@ -35,7 +35,7 @@ export const JOURNAL_BATCH_BYTES = 1024 * 1024;
 export const JOURNAL_SYNC_MS = 1000;
 
 /** A fold starts when the journal holds this many bytes that are not yet rows ... */
-export const FOLD_START_BYTES = 160 * 1024 * 1024;
+export const FOLD_START_BYTES = 192 * 1024 * 1024;
 /** ... or when this many ms have passed since the first unfolded write. */
 export const FOLD_START_MS = 2000;
 /** While the server is busy and the backlog is below this, the fold takes only a small share of the time. */

@@ -17,6 +17,10 @@ const SEED = secret[0];
 const FACTOR_1 = secret[1] | 1;
 const FACTOR_2 = secret[2] | 1;
 
+/** The key that was last found not to be there, and its hash: most of the time it is put in next. */
+let missedKey = '';
+let missedHash = secretHash('');
+
 /** 32 bits that depend on each character (of 8 bits) and on the process. */
 export function secretHash(key: string): number {
   const n = key.length;
@@ -48,7 +52,11 @@ export class KeyMap<T extends { readonly key: string }> {
     const h = secretHash(key);
     for (let i = h & mask; ; i = (i + 1) & mask) {
       const n = table[2 * i + 1];
-      if (n === 0) return undefined;
+      if (n === 0) {
+        missedKey = key;
+        missedHash = h;
+        return undefined;
+      }
       if (n === GONE || table[2 * i] !== h) continue;
       const o = list[n - 1]!;
       if (o.key === key) return o;
@@ -64,7 +72,7 @@ export class KeyMap<T extends { readonly key: string }> {
     // half of the pairs stay free: then few are looked at before one that is
     if (2 * (this.taken + 1) > this.mask) this.grow();
     const { table, mask, list } = this;
-    const h = secretHash(o.key);
+    const h = o.key === missedKey ? missedHash : secretHash(o.key);
     let i = h & mask;
     for (; table[2 * i + 1] !== 0; i = (i + 1) & mask) {
       const n = table[2 * i + 1];

@@ -22,7 +22,7 @@ const KEYS = 60;
 const name = (k: number) => `key:${k}`;
 
 /** A store whose replay lets others have their turn after each partition. */
-async function open(engine: Engine, time: VirtualTime): Promise<Store> {
+async function open(engine: Engine, time: VirtualTime, sole = true): Promise<Store> {
   let ms = 0;
   const clock = {
     now: () => time.now(),
@@ -33,7 +33,7 @@ async function open(engine: Engine, time: VirtualTime): Promise<Store> {
   };
   const random = new SeededRandom(7);
   const log = new QuietLog();
-  const options = { databases: 2, partitions: 16, maxSiblings: 10, sync: 'everysec' as const };
+  const options = { databases: 2, partitions: 16, maxSiblings: 10, sync: 'everysec' as const, sole };
   const timers: Timers = {
     after: (after, run) => time.after(after, run),
     every: (every, run) => time.every(every, run),
@@ -322,4 +322,29 @@ test('a compact record that is read in place says what the general reader says',
     }),
     { numRuns: 500 },
   );
+});
+
+test("another node's flush takes no row with it that is newer", async () => {
+  const time = new VirtualTime();
+  const engine = new MemoryEngine();
+  const store = await open(engine, time, false);
+  const { keys } = store;
+  const db = keys.names[0];
+  const set = (k: number) => keys.set(db, keys.object(db, name(k), slotOf(name(k))), name(k), slotOf(name(k)), 'v', 0);
+  set(1);
+  const floor = store.hlc.next();
+  set(2);
+  await until(store.fold.drain(), time);
+  keys.flushBelow(db, floor);
+  assert.deepEqual([shown(store, 1), shown(store, 2)], [null, 'v']);
+  await until(store.journal.flush(), time);
+
+  const again = await open(left(engine), time, false);
+  for (const [k, value] of [
+    [1, null],
+    [2, 'v'],
+  ] as const)
+    assert.equal(await command(again, time, () => shown(again, k)), value, name(k));
+  await until(again.fold.drain(), time);
+  assert.equal(await command(again, time, () => shown(again, 2)), 'v', 'once its row has been written anew');
 });
