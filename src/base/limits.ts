@@ -52,7 +52,7 @@ export const FOLD_START_BUSY_MS = 120_000;
 export const JOURNAL_LIMIT_BYTES = 384 * 1024 * 1024;
 /** Rows encoded in one slice of the fold before clients get their turn, and rows in one transaction. */
 export const FOLD_SLICE_ROWS = 512;
-export const FOLD_TRANSACTION_ROWS = 25_000;
+export const FOLD_TRANSACTION_ROWS = 4096;
 /** Encoded bytes in one slice of the fold. */
 export const FOLD_SLICE_BYTES = 256 * 1024;
 

@@ -266,6 +266,8 @@ export class Fold {
         this.onProgress();
         await this.giveWay();
       }
+      this.sliceMs = this.clock.monotonic();
+      this.sliceCommands = this.commands();
       await this.journal.flush();
       meta.names = this.keys.names.map((db) => db.index);
       meta.swapsUpTo = this.journal.committed;
@@ -279,6 +281,7 @@ export class Fold {
     for (const db of clears) this.clears.delete(db);
     for (let i = 0; i < end; i++) this.settle(list[i], rowFlags[i]);
     this.rows += end;
+    await this.giveWay();
   }
 
   /**
