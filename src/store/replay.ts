@@ -143,8 +143,7 @@ export class Replay {
         this.share();
         await this.catchUpAll();
         // it may be another node's: then rows may be newer than its floor, and those must be in memory, for all rows go
-        if (!this.keys.sole)
-          for (let p = 0; p < db.shards.length; p++) await this.residency.loadPartition(db, p);
+        if (!this.keys.sole) for (let p = 0; p < db.shards.length; p++) await this.residency.loadPartition(db, p);
         this.keys.applyFlush(db, record.floor);
       }
     } else if (record.kind === 'swap') {
