@@ -713,10 +713,10 @@ export class Repair {
 
   /**
    * Tombstones go in rounds (DESIGN section 4). The coordinator of a partition asks every member, and every node that has
-   * left and may not have handed all over, and each one must promise that it holds nothing that could bring back what was deleted: no hint, no frame that is not acknowledged, no
-   * state under way, no stray copy. The homes say their roots, which must be equal; so every one of them has every
-   * tombstone that is old enough, and each may drop it. One that doesn't, because it dies, gives it back to the others,
-   * and the next round takes it again.
+   * left and may not have handed all over, and each one must promise that it holds nothing that could bring back what was
+   * deleted: no hint, no frame that is not acknowledged, no state under way, no stray copy. The homes say their roots,
+   * which must be equal; so every one of them has every tombstone that is old enough, and each may drop it. One that
+   * doesn't, because it dies, gives it back to the others, and the next round takes it again.
    */
   private async reapSome(): Promise<void> {
     const q = this.ring.partitions;

@@ -184,7 +184,7 @@ export class Fold {
     let done = 0;
     try {
       do {
-        // more at a time cost fewer pages a row, and clients are kept waiting anyway when the backlog is large
+        // a commit that takes long is in everybody's way; clients are kept waiting anyway when the backlog is large
         const rows = FOLD_TRANSACTION_ROWS * (this.journal.backlogBytes > this.politeBytes ? 4 : 1);
         const end = Math.min(list.length, done + rows);
         await this.transaction(list.slice(done, end), clears.splice(0));
@@ -285,8 +285,8 @@ export class Fold {
   }
 
   /**
-   * Between slices: lets clients have their turn. A busy server's fold, or one on a busy machine, rests far longer than it works, and less and
-   * less as the backlog nears its limit; an idle one's goes on at once.
+   * Between slices, and after a commit: lets clients have their turn. A busy server's fold, or one on a busy machine,
+   * rests far longer than it works, and less and less as the backlog nears its limit; an idle one's goes on at once.
    */
   private async giveWay(): Promise<void> {
     const now = this.clock.monotonic();

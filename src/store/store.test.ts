@@ -7,6 +7,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import { addLongDouble, formatLongDouble, parseLongDouble } from '../base/longdouble.ts';
+import { slotOfPosition } from '../ring/position.ts';
 import { slotOf } from '../ring/slots.ts';
 import { QuietLog } from '../sim/quiet-log.ts';
 import { SeededRandom } from '../sim/random.ts';
@@ -430,6 +431,40 @@ test('a disk that refuses: writes are kept and go out when it takes them again',
   const second = await open(copy, time);
   await load(second, time);
   assert.equal(second.keys.peek(second.keys.names[0], 'a')?.text(), '1');
+});
+
+test('a fold waits while the machine is busy, but not for ever, and writes in order of place over its transactions', async () => {
+  const time = new VirtualTime();
+  const engine = new MemoryEngine();
+  const store = await open(engine, time);
+  const { keys, fold } = store;
+  const db = keys.names[0];
+  const slots: number[] = [];
+  const { writeRows } = engine;
+  engine.writeRows = (batch) => {
+    for (const [, pos] of batch.puts) slots.push(slotOfPosition(pos));
+    return writeRows.call(engine, batch);
+  };
+  const write = () => {
+    for (let i = 0; i < 10_000; i++)
+      keys.set(db, keys.object(db, `k${i}`, slotOf(`k${i}`)), `k${i}`, slotOf(`k${i}`), 'v', 0);
+  };
+  let idle = 0;
+  fold.idleShare = () => idle;
+  write();
+  await time.advance(60_000);
+  assert.equal(fold.rows, 0);
+  await time.advance(120_000);
+  assert.equal(fold.rows, 10_000, 'its time has come');
+  assert.deepEqual(
+    slots,
+    slots.slice().sort((a, b) => a - b),
+  );
+  idle = 1;
+  await time.advance(5000);
+  write();
+  await time.advance(5000);
+  assert.equal(fold.rows, 20_000, 'nobody needs the machine');
 });
 
 test('two writes with the same old context stay side by side; one that has seen both settles them', async () => {
