@@ -17,7 +17,8 @@ import type { Clock, Timers } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
 import { slotOf, slotOfBytes } from '../ring/slots.ts';
 import { type Behind, type Database, type KeyPlace, type Keyspace, Shard } from './keyspace.ts';
-import { CompactRecord, OVERWRITE, overwriteEvent, readRecord, stepEvent } from './records.ts';
+import { CompactRecord, readRecord } from './records.ts';
+import { replayCompact } from './replica.ts';
 import type { Residency } from './residency.ts';
 
 /** Batches below this many bytes are put together into blocks of that many, so that there are not too many to keep. */
@@ -383,16 +384,8 @@ export class Replay {
         this.applyOther(db, buf, at);
         continue;
       }
-      const { keyStart, keyEnd, actor, to, from, start } = record;
-      const key = buf.latin1Slice(keyStart, keyEnd);
-      const slot = slotOfBytes(buf, keyStart, keyEnd);
-      if (record.kind === OVERWRITE) {
-        const { deadline } = record;
-        const value = buf.latin1Slice(record.valueStart, record.end);
-        if (!keys.replayOverwrite(db, key, slot, actor, to, from, start, deadline, value))
-          keys.replay(db, key, overwriteEvent({ actor, to, from, start, deadline, value }));
-      } else if (!keys.replayStep(db, key, slot, actor, to, from, start, record.sum))
-        keys.replay(db, key, stepEvent({ actor, to, from, runStart: start, sum: record.sum }));
+      const left = replayCompact(keys, db, record, buf);
+      if (left !== null) keys.replay(db, left.key, left.event);
     }
     this.events += places.length;
   }

@@ -61,22 +61,34 @@ export function applyRecord(
 const COMPACT = new CompactRecord();
 
 function applyCompact(keys: Keyspace, buf: Buffer, firm: boolean): Unclean {
-  const { db: index, keyStart, keyEnd, actor, to, from, start } = COMPACT;
-  const db = keys.databases[index];
+  const db = keys.databases[COMPACT.db];
   if (db === undefined) throw new TruncatedError();
+  const left = replayCompact(keys, db, COMPACT, buf);
+  if (left === null) return null;
+  const { actor, from, start } = COMPACT;
+  const basis = sole(firm, actor, COMPACT.kind === OVERWRITE ? start : start - 1, from);
+  return replay(keys, db, left.key, left.event, basis, firm);
+}
+
+/** Replays a compact record in its own way. What can't be done so is given back: the key, and the event it stands for. */
+export function replayCompact(
+  keys: Keyspace,
+  db: Database,
+  record: CompactRecord,
+  buf: Buffer,
+): { key: string; event: KeyEvent } | null {
+  const { keyStart, keyEnd, actor, to, from, start } = record;
   const key = buf.latin1Slice(keyStart, keyEnd);
   const slot = slotOfBytes(buf, keyStart, keyEnd);
-  if (COMPACT.kind === OVERWRITE) {
-    const { deadline } = COMPACT;
-    const value = buf.latin1Slice(COMPACT.valueStart, COMPACT.end);
+  if (record.kind === OVERWRITE) {
+    const { deadline } = record;
+    const value = buf.latin1Slice(record.valueStart, record.end);
     if (keys.replayOverwrite(db, key, slot, actor, to, from, start, deadline, value)) return null;
-    const event = overwriteEvent({ actor, to, from, start, deadline, value });
-    return replay(keys, db, key, event, sole(firm, actor, start, from), firm);
+    return { key, event: overwriteEvent({ actor, to, from, start, deadline, value }) };
   }
-  const { sum } = COMPACT;
+  const { sum } = record;
   if (keys.replayStep(db, key, slot, actor, to, from, start, sum)) return null;
-  const event = stepEvent({ actor, to, from, runStart: start, sum });
-  return replay(keys, db, key, event, sole(firm, actor, start - 1, from), firm);
+  return { key, event: stepEvent({ actor, to, from, runStart: start, sum }) };
 }
 
 function applyGeneral(keys: Keyspace, buf: Buffer, start: number, end: number, before: Basis, firm: boolean): Unclean {
