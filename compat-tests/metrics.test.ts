@@ -155,12 +155,27 @@ test('three nodes: /metrics of each moves with what it does, and the page shows 
     assert.ok(copied, "others' writes are counted too");
     const sentOn = grown(0, 'gramme_commands_forwarded_total');
     assert.ok(sentOn > 20 && sentOn < 60, `two thirds of the keys are coordinated elsewhere: ${sentOn}`);
+    assert.equal(grown(0, 'gramme_commands_answered_by_writes_total'), sentOn, 'each write has brought its own reply');
     assert.equal(grown(1, 'gramme_commands_forwarded_total') + grown(2, 'gramme_commands_forwarded_total'), 0);
     for (const i of [0, 1, 2]) {
       assert.ok(grown(i, 'gramme_bus_bytes_in_total') > 6000, 'each has a copy of each key');
       assert.ok(grown(i, 'gramme_bus_bytes_out_total') > 0);
       assert.equal(grown(i, 'gramme_writes_failed_total'), 0);
     }
+
+    // what may be undone, or is to be on disk first, is answered by the coordinator
+    const rode = async () => sample(await read(`${first.pages}/metrics`), 'gramme_commands_answered_by_writes_total');
+    const rodeBefore = await rode();
+    for (let i = 0; i < 20; i++) await first.call('INCR', `n${i}`);
+    assert.equal(await rode(), rodeBefore);
+    await first.call('CONFIG', 'SET', 'appendfsync', 'always');
+    for (let i = 0; i < 20; i++) await first.call('SET', `d${i}`, 'v');
+    assert.equal(await rode(), rodeBefore);
+    await first.call('CONFIG', 'SET', 'appendfsync', 'everysec');
+    await second.call('CONFIG', 'SET', 'appendfsync', 'always');
+    await third.call('CONFIG', 'SET', 'appendfsync', 'always');
+    for (let i = 0; i < 20; i++) await first.call('SET', `e${i}`, 'v');
+    assert.equal(await rode(), rodeBefore);
 
     assert.ok(await calm());
     const ids = cluster.members.map((m) => m.id.slice(0, 8)).sort();

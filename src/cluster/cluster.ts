@@ -99,6 +99,8 @@ export interface ClusterServer extends Omit<ReplicatorEvents, 'missed' | 'behind
   forward(peer: Peer, buf: Buffer, start: number, end: number): void;
   /** @param others the reply begins with the id of the node that has run the command */
   forwarded(peer: Peer, buf: Buffer, start: number, end: number, others: boolean): void;
+  /** The reply to a command that this node has forwarded, which came with its write. */
+  answered(peer: Peer, tag: number, id: number, buf: Buffer, start: number, end: number): void;
   /** A peer's link is gone, or it is not waited for any longer. */
   lost(peer: Peer): void;
   /** Something has to be done at the end of this tick. */
@@ -247,6 +249,7 @@ export class Cluster {
         hint: (owner, place) => this.hints.add(owner, place),
         isOpen: (slot) => this.replicator.isOpen(slot),
         applied,
+        answered: (peer, tag, id, buf, start, end) => this.server.answered(peer, tag, id, buf, start, end),
         wake: () => this.server.wake(),
       },
     });

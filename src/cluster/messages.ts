@@ -47,9 +47,13 @@ export const OP_HINT = 0x80;
 
 /** Flag on a write: it came of a forwarded command, whose name and reply follow. */
 export const OP_REQUEST = 0x40;
-export const OP_KIND = 0x1f;
+/** Flag on a write of a command that its receiver has forwarded: taking it answers the command. */
+export const OP_ANSWERS = 0x10;
+export const OP_KIND = 0x0f;
 /** First protocol version with firm and durable writes. */
 export const FIRM_VERSION = 2;
+/** First protocol version in which a write may answer the command that it came of. */
+export const ANSWERS_VERSION = 3;
 
 /** What an ACK says of an operation that was not clean. */
 export const UNCLEAN_STATE = 1;

@@ -15,6 +15,7 @@ import { encodeState, type KeyState, KeyState as State } from '../types/state.ts
 import { readBasis, skipRecord, skipRequest } from './frame-operations.ts';
 import {
   ACK,
+  OP_ANSWERS,
   OP_COMPARE,
   OP_FIRM,
   OP_HINT,
@@ -54,6 +55,8 @@ export interface ReceiverEvents {
   hint(owner: string, key: KeyPlace): void;
   /** Is there a write to a key of the slot here that may still have to be undone? */
   isOpen(slot: number): boolean;
+  /** A write was taken that came of this command of ours: with its coordinator and this node it has enough copies. */
+  answered(peer: Peer, tag: number, id: number, buf: Buffer, start: number, end: number): void;
   /** There is something to acknowledge at the end of the tick. */
   wake(): void;
   /** A record was applied: its bytes must not be taken for this node's own. */
@@ -229,7 +232,10 @@ export class Receiver {
           this.unclean(d, ticket, op, before === null ? REFUSED_WRITE : UNCLEAN_STATE, key.db.index, key.key, before);
           if (before === null) continue;
         }
-        if (kind & OP_REQUEST) this.note(d.peer.id, tag, id, buf, reply, replyEnd);
+        if (kind & OP_REQUEST) {
+          this.note(d.peer.id, tag, id, buf, reply, replyEnd);
+          if (kind & OP_ANSWERS) this.events.answered(d.peer, tag, id, buf, reply, replyEnd);
+        }
         if (owner !== null) this.events.hint(owner, keyOfRecord(keys, buf, at));
       }
       this.events.applied();

@@ -19,7 +19,9 @@ import type { Basis } from '../store/replica.ts';
 import { decodeState, type KeyState } from '../types/state.ts';
 import { readBasis, skipOperation, skipRecord } from './frame-operations.ts';
 import {
+  ANSWERS_VERSION,
   FIRM_VERSION,
+  OP_ANSWERS,
   OP_COMPARE,
   OP_FIRM,
   OP_HINT,
@@ -48,6 +50,16 @@ export interface RequestName {
   readonly tag: number;
   readonly id: number;
   readonly reply: Buffer;
+  /** Who has forwarded it, when taking the write may answer it. */
+  readonly rider: Rider | null;
+}
+
+/** A forwarded command that is answered by its own write. */
+export interface Rider {
+  /** The node that has forwarded it. */
+  readonly peer: Peer | null;
+  /** Number of the frame that brings the write there; negative while there is none. */
+  frame: number;
 }
 
 /** Done tickets whose operations are still known. */
@@ -279,11 +291,19 @@ export class Replicator {
         w.varint(0);
       }
       const refusable = firm && peer.link!.version >= FIRM_VERSION;
+      const answers =
+        request !== null &&
+        request.rider !== null &&
+        request.rider.peer === peer &&
+        peer.link!.version >= ANSWERS_VERSION &&
+        isEnough(group, peer);
+      if (answers) request.rider!.frame = peer.nextSeq;
       const before = typeof basis === 'number' ? basis : refusable ? null : basis.hash();
       w.u8(
         (before === null ? OP_WRITE_UPON : before < 0 ? OP_WRITE : OP_WRITE_AFTER) |
           (owner === null ? 0 : OP_HINT) |
           (request === null ? 0 : OP_REQUEST) |
+          (answers ? OP_ANSWERS : 0) |
           (refusable ? OP_FIRM : 0),
       );
       w.varint(op);
@@ -562,7 +582,7 @@ export class Replicator {
         const tag = r.u32();
         const id = r.u53();
         const end = r.varint() + r.pos;
-        request = { tag, id, reply: Buffer.from(buf.subarray(r.pos, end)) };
+        request = { tag, id, reply: Buffer.from(buf.subarray(r.pos, end)), rider: null };
         r.pos = end;
         if (ticket !== null) ticket.kept = true;
       }
@@ -766,6 +786,17 @@ function hasFailed(t: Ticket, peer: Peer): boolean {
 function hasAcked(t: Ticket, peer: Peer): boolean {
   const k = t.peers.indexOf(peer);
   return k >= 0 && peer.failedUpTo < t.seqs[k] && peer.acked >= t.seqs[k];
+}
+
+/** Has a write of this group, with this node and the peer, all the copies that it needs? */
+function isEnough({ quotas }: Group, peer: Peer): boolean {
+  for (let q = 0; q < quotas.length; q++) {
+    const { peers, need, standsFor, durable } = quotas[q];
+    if (durable || need > 1) return false;
+    const i = peers.indexOf(peer);
+    if (i < 0 || standsFor[i] !== null) return false;
+  }
+  return true;
 }
 
 /** Puts another number at the head of a frame. */

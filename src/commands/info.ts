@@ -373,6 +373,7 @@ function clusterFields({ router, nodeId, keys }: Server): Fields {
     ['commands_forwarded', router.stats.forwarded],
     ['commands_served_for_others', router.stats.served],
     ['commands_retried', router.stats.retried],
+    ['commands_answered_by_writes', router.stats.rode],
     ['commands_freshened', router.stats.freshened],
     ['commands_run_twice', router.stats.twice],
     ['voids_waiting', router.cluster.voids.outstanding],

@@ -40,6 +40,8 @@ export const PUSH_BYTES = 16 * 1024;
 const RESP3 = 1;
 /** Another node may have run it. */
 const RETRY = 4;
+/** Its reply may come with its write. */
+const RIDES = 8;
 /** Bytes of a FORWARD frame before its payload: number, deadline. */
 const FORWARD_HEADER = 14;
 
@@ -77,8 +79,8 @@ interface Pending {
 }
 
 export class Forwarding {
-  /** Commands: sent away, run for others, sent again, come too late to be begun. */
-  readonly stats = { forwarded: 0, served: 0, retried: 0, expired: 0 };
+  /** Commands: sent away, run for others, sent again, come too late to be begun, answered by their writes. */
+  readonly stats = { forwarded: 0, served: 0, retried: 0, expired: 0, rode: 0 };
   private readonly server: GrammeServer;
   private readonly cluster: Cluster;
   private readonly virtuals: VirtualClients;
@@ -168,6 +170,11 @@ export class Forwarding {
     if (!peer.isWell) return false;
     const { slab, end } = p;
     const start = p.start - FORWARD_HEADER;
+    // a disk that takes no writes here would refuse the one that brings the reply
+    const { journal } = this.server.store;
+    const rides = p.write && journal.failure === null && journal.policy !== 'always';
+    if (rides) slab[p.start] |= RIDES;
+    else slab[p.start] &= ~RIDES;
     putU53(slab, putU53(slab, start, p.id), Math.floor(peer.clockAt(now) + BEGIN_MS));
     if (!peer.link!.send(FORWARD, slab, start, end)) return false;
     this.stats.forwarded++;
@@ -257,6 +264,16 @@ export class Forwarding {
     this.answered(p, by, buf, at, end);
   }
 
+  /** This node has taken the write of a command that it has forwarded to a peer, which says that this answers it. */
+  rode(peer: Peer, tag: number, id: number, buf: Buffer, start: number, end: number): void {
+    if (tag !== this.tag) return;
+    const p = this.pending.get(id);
+    if (p === undefined || (p.peer !== peer && !p.tried?.includes(peer))) return;
+    this.stats.rode++;
+    this.pending.delete(id);
+    this.answered(p, peer.id, buf, start, end);
+  }
+
   /** A command's own run is over. */
   private sinkOf(p: Pending): Sink {
     return (buf, start, end, by) => this.answered(p, by === '' ? this.cluster.self : by, buf, start, end);
@@ -304,6 +321,7 @@ export class Forwarding {
     client.tag = tag;
     client.retry = (flags & RETRY) !== 0;
     client.deadline = deadline;
+    client.rides = (flags & RIDES) !== 0;
     this.server.executeFor(client, argv);
   }
 

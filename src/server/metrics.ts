@@ -63,6 +63,11 @@ export function registerMetrics(server: GrammeServer, metrics: Metrics): void {
   gauge('hints_held', 'Keys that wait for an owner who was away.', () => hints.count);
   counter('hints_delivered', 'Hinted keys that their owners have on disk.', () => hints.stats.delivered);
   counter('commands_forwarded', 'Commands sent to the node that coordinates their key.', () => router.stats.forwarded);
+  counter(
+    'commands_answered_by_writes',
+    'Forwarded commands whose reply came with their write.',
+    () => router.stats.rode,
+  );
   counter('commands_retried', 'Forwarded commands that were sent again.', () => router.stats.retried);
   counter('commands_run_twice', 'Runs of commands that were undone, since another counts.', () => router.stats.twice);
   counter('commands_freshened', 'Commands that read from R replicas before they ran.', () => router.stats.freshened);

@@ -18,7 +18,7 @@ import type { ByteReader } from '../base/bytes.ts';
 import { ReplyError } from '../base/errors.ts';
 import type { Cluster, ClusterServer, Route } from '../cluster/cluster.ts';
 import type { Peer } from '../cluster/peers.ts';
-import type { Group, Refusal, Ticket } from '../cluster/replicator.ts';
+import type { Group, Refusal, RequestName, Ticket } from '../cluster/replicator.ts';
 import { type Done, replyBytes } from '../cluster/requests.ts';
 import type { Command } from '../commands/table.ts';
 import type { Argv } from '../resp/argv.ts';
@@ -318,7 +318,7 @@ export class Router implements ClusterServer {
     }
     const request =
       client instanceof VirtualClient && client.tag !== 0 && server.keys.made!.count > 0 && !breaks.retriesUnnamed
-        ? { tag: client.tag, id: client.number, reply: replyBytes(server.output.w.buf, start, end) }
+        ? this.requestOf(client, replyBytes(server.output.w.buf, start, end))
         : null;
     const wrote = cluster.replicate(this.strictGroup, request, this.atHand.before !== null);
     server.keys.firm = false;
@@ -336,6 +336,18 @@ export class Router implements ClusterServer {
     }
     if (failed || !command.keyed || !this.compareToo || command.local) return;
     this.compare(client, command, argv, start, end);
+  }
+
+  /** The name of a forwarded command, and whether its one write may answer it where it came from. */
+  private requestOf(client: VirtualClient, reply: Buffer): RequestName {
+    // one that may be undone is answered when it is known to stand; under `always` one is answered when it is on disk
+    const rides =
+      client.rides &&
+      this.atHand.before === null &&
+      this.strictGroup === null &&
+      this.server.keys.made!.count === 1 &&
+      this.server.store.journal.policy !== 'always';
+    return { tag: client.tag, id: client.number, reply, rider: rides ? client : null };
   }
 
   private compare(client: Client, command: Command, argv: Argv, start: number, end: number): void {
@@ -420,6 +432,10 @@ export class Router implements ClusterServer {
 
   forwarded(peer: Peer, buf: Buffer, start: number, end: number, others: boolean): void {
     this.forwarding.forwarded(peer, buf, start, end, others);
+  }
+
+  answered(peer: Peer, tag: number, id: number, buf: Buffer, start: number, end: number): void {
+    this.forwarding.rode(peer, tag, id, buf, start, end);
   }
 
   lost(peer: Peer): void {

@@ -95,7 +95,7 @@ export class Verdicts {
     for (const op of operationsOf(ticket)) {
       if (op === undefined || op.replaced || op.end <= op.start) continue;
       if (op.group !== group && !op.groups?.includes(group)) continue;
-      const hole = this.output.patch(ticket, op.client, op.start, op.end);
+      const hole = this.patch(ticket, op);
       op.replaced = true;
       if (hole !== null) this.output.fill(hole, op.wrote ? NO_REPLICAS : NO_REPLICAS_TO_READ);
     }
@@ -333,8 +333,16 @@ export class Verdicts {
     }
     if (ticket.done || op.replaced) return;
     op.replaced = true;
-    const hole = this.output.patch(ticket, op.client, op.start, op.end);
+    const hole = this.patch(ticket, op);
     if (hole !== null) this.fillAs(hole, done.reply, done.by);
+  }
+
+  /** Something else is to go out in place of an operation's reply. */
+  private patch(ticket: Ticket, op: Operation): Hole | null {
+    const hole = this.output.patch(ticket, op.client, op.start, op.end);
+    // whoever has forwarded it is to hear that from here
+    if (hole !== null && op.client instanceof VirtualClient) op.client.frame = -1;
+    return hole;
   }
 
   /** Does a key show this value by somebody else's hand? */
@@ -359,7 +367,7 @@ export class Verdicts {
   private takeBack(ticket: Ticket, op: Operation): Hole | null {
     if (!op.again || op.replaced) return null;
     op.replaced = true;
-    return this.output.patch(ticket, op.client, op.start, op.end);
+    return this.patch(ticket, op);
   }
 
   /** Runs a command again whose reply has been taken back. */

@@ -62,6 +62,10 @@ export class VirtualClient extends Client {
   by = '';
   /** How often it has been run here before, for news. It may wait in between, so that the count stays with it. */
   reruns = 0;
+  /** Whoever has sent it takes its reply from the write. */
+  rides = false;
+  /** The frame with that write (`Rider`): its reply need not be sent, unless the frame is not taken. */
+  frame = -1;
   /** Ms of this node's monotonic clock after which it must not be begun any more; 0 for none. */
   deadline = 0;
 
@@ -82,6 +86,8 @@ export class VirtualClient extends Client {
     this.retry = false;
     this.by = '';
     this.reruns = 0;
+    this.rides = false;
+    this.frame = -1;
     this.deadline = 0;
     this.queue = null;
     this.ripe = false;
@@ -137,9 +143,12 @@ export class VirtualClients {
   }
 
   private finished(client: VirtualClient, buf: Buffer, start: number, end: number): void {
-    const { peer, sink, number, by } = client;
+    const { peer, sink, number, by, frame } = client;
     this.recycle(client);
-    if (peer !== null) this.replyTo(peer, number, buf, start, end, by);
-    else sink?.(buf, start, end, by);
+    if (peer !== null) {
+      // what is not taken is answered from here; a link that goes down is for the other end to notice
+      if (frame >= 0 && frame > peer.failedUpTo) return;
+      this.replyTo(peer, number, buf, start, end, by);
+    } else sink?.(buf, start, end, by);
   }
 }
