@@ -35,7 +35,7 @@ const LOST_FORWARD_MS = 2000;
 /** A forwarded command is not given up sooner, in ms. */
 const MIN_FORWARD_MS = 250;
 /** Bytes for other nodes that are sent on before the tick is over. */
-export const PUSH_BYTES = 16 * 1024;
+export const PUSH_BYTES = 32 * 1024;
 
 const RESP3 = 1;
 /** Another node may have run it. */
