@@ -27,7 +27,7 @@ export const KIND_PONG = 6;
 
 /** First and last protocol version that this build speaks. Two neighbouring releases have one in common. */
 export const MIN_BUS_VERSION = 1;
-export const BUS_VERSION = 2;
+export const BUS_VERSION = 3;
 
 const MAGIC = 'GRAMBUS\0';
 export const NONCE_BYTES = 32;
