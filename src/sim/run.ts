@@ -171,6 +171,7 @@ export async function runSeed(options: RunOptions): Promise<RunResult> {
     }
     verdicts.push(reads);
     verdicts.push(same);
+    for (const m of cluster.machines) if (m.server !== null) options.cluster?.atEnd?.(m);
     for (const m of cluster.machines) if (m.server !== null) await cluster.stop(m);
   };
 

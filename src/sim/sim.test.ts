@@ -102,6 +102,45 @@ test('a crowd at few keys, with pipelines, while nodes are slow or stand still',
   }
 });
 
+/** Commands over keys of several coordinators, and single ones on the same keys. */
+const FAMILIES = { classes: { m: 60, r: 20, c: 10 }, direct: 0 };
+
+for (const nodes of [3, 5])
+  test(`${nodes} nodes, nothing wrong: commands over several keys are isolated`, async () => {
+    const result = await runSeed({ seed: nodes, nodes, seconds: 4, faults: [], workload: FAMILIES });
+    assert.ok(result.passed, explain(result));
+    const isolation = result.verdicts.find((v) => v.checker === 'isolation when calm')!;
+    assert.ok(isolation.judged > 400 && isolation.undecided === 0, JSON.stringify(isolation));
+  });
+
+test('commands over several keys, while nodes are cut off, stand still and die', async () => {
+  for (const seed of [1, 2]) {
+    const result = await runSeed({ seed, nodes: 3, seconds: 8, faults: ['cut', 'pause', 'kill'], workload: FAMILIES });
+    assert.ok(result.passed, explain(result));
+  }
+});
+
+test('a node that speaks an older bus protocol is not asked to lend, and commands over several keys run all the same', async () => {
+  const given: number[] = [];
+  const result = await runSeed({
+    seed: 1,
+    nodes: 3,
+    seconds: 3,
+    faults: [],
+    // alone in the cluster: what is not lent is not isolated
+    workload: { ...FAMILIES, clients: 1 },
+    cluster: {
+      tamper: (ports, machine) => {
+        if (machine.index === 0) ports.busVersions = [1, 2];
+      },
+      atEnd: (machine) => given.push(machine.server!.router!.cluster.lends.stats.given),
+    },
+  });
+  assert.ok(result.passed, explain(result));
+  assert.equal(given[0], 0);
+  assert.ok(given[1] > 0 && given[2] > 0, 'those who can, lend to each other');
+});
+
 /** Seeds that failed once, with what was wrong then: they stay. */
 const FAILED_ONCE: {
   faults: Fault[];
