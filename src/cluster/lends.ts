@@ -28,10 +28,10 @@ import type { Peer, Peers } from './peers.ts';
 
 /** A lend that is not pinned is over after so many ms of the lender's clock; it is meant to last two round trips. */
 export const LEND_MS = 1000;
-/** A pinned one: longer than a healthy borrower takes for a write, whose replicas have a second each. */
-export const PINNED_MS = 5000;
+/** A pinned one: longer than a borrower takes that is well. A borrower that stands still keeps others waiting so long. */
+export const PINNED_MS = 3000;
 /** The borrower writes within so many ms of asking to pin, or asks anew: well before its lenders' time is over. */
-export const COMMIT_MS = 2000;
+export const COMMIT_MS = 1500;
 /** It waits so long for its lenders, in ms. */
 export const ASK_MS = 1000;
 /** Lends that a node has given, or is asked for, at one time. Above that it lends nothing. */

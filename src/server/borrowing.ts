@@ -114,7 +114,7 @@ export class Borrowing {
       began: server.clock.monotonic(),
     };
     const fate: Fate = {
-      ready: (t) => this.run(client, t),
+      ready: (t) => this.run(client, attempt, t),
       putBack: (t) => this.again(client, attempt, t),
       failed: (error) =>
         server.failWaiting(client, error instanceof ReplyError ? error : new ReplyError(`ERR ${String(error)}`)),
@@ -136,12 +136,12 @@ export class Borrowing {
   }
 
   /** It is alone with its keys: it runs now, or they go back. */
-  private run(client: Client, t: Transaction): void {
+  private run(client: Client, attempt: Attempt, t: Transaction): void {
     const { lends } = this.cluster;
     if (!lends.mayRun(t)) {
       // this node was stalled
       lends.giveBack(t);
-      this.server.retry(client);
+      this.again(client, attempt, t);
       return;
     }
     this.client = client;
