@@ -63,8 +63,9 @@ export interface Wish {
   readonly lent: ReadonlyMap<Peer, readonly KeyPlace[]>;
   /** It keeps this from try to try; 0 for a new one. */
   readonly age: number;
-  /** Reads from R replicas what has to be read so; null when nothing has. @param unlent keys that nobody has lent */
-  readonly read: (unlent: readonly KeyPlace[]) => Promise<unknown> | null;
+  /** What has to be read from R replicas, as it seems now. @param unlent keys that nobody has lent */
+  readonly toRead: (unlent: readonly KeyPlace[]) => readonly KeyPlace[];
+  readonly read: (places: readonly KeyPlace[]) => Promise<unknown>;
 }
 
 /** What becomes of a transaction: one of these is called, once, and never from within `borrow`. */
@@ -311,7 +312,7 @@ export class Lends {
       this.parts.locks.take(t.claim);
       if (t.isOver) return;
     }
-    const alone = lent.size === 1 && (t.claim === null || t.claim.held) && t.wish.read([]) === null;
+    const alone = lent.size === 1 && (t.claim === null || t.claim.held) && t.wish.toRead([]).length === 0;
     for (const [peer, places] of lent) {
       w.reset();
       w.u53(t.number);
@@ -363,11 +364,12 @@ export class Lends {
     this.goOn(t);
   }
 
-  /** Takes a RECALL. One that is about to be answered goes on: its writes are firm. */
+  /** Takes a RECALL. A transaction that has been run goes on without this lender: its writes are firm. */
   takeRecall(peer: Peer, r: ByteReader): void {
     const t = this.transactions.get(r.u53());
     if (t === undefined || !t.lenders.has(peer) || t.isOver) return;
-    this.putBack(t);
+    if (t.isReady) t.lenders.delete(peer);
+    else this.putBack(t);
   }
 
   /** Does what is to be done next, if that is known. */
@@ -403,8 +405,8 @@ export class Lends {
         while (!store.keys.isResident(db, key, slot)) await store.residency.load([places[i]]);
         merge(places[i], state);
       }
-    const reading = t.wish.read(t.unlent);
-    if (reading !== null) await reading;
+    const places = t.wish.toRead(t.unlent);
+    if (places.length > 0) await t.wish.read(places);
   }
 
   private pin(t: Transaction): void {

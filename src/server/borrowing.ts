@@ -120,18 +120,7 @@ export class Borrowing {
         server.failWaiting(client, error instanceof ReplyError ? error : new ReplyError(`ERR ${String(error)}`)),
     };
     server.suspend(client, argv);
-    cluster.lends.borrow(
-      {
-        own,
-        lent,
-        age: attempt.age,
-        read: (unlent) => {
-          const places = toRead(unlent);
-          return places.length === 0 ? null : read(places);
-        },
-      },
-      fate,
-    );
+    cluster.lends.borrow({ own, lent, age: attempt.age, toRead, read }, fate);
     return true;
   }
 
