@@ -186,8 +186,8 @@ test('one lender: it pins at once, and serves the key again when it has it back'
   await soon();
   assert.equal(asked.fate, 'ready');
   assert.deepEqual(frames, ['LEND a>b', 'LENT b>a']);
-  assert.ok(isHeld(a, 'a1') && isHeld(b, 'b1'));
-  assert.ok(a.lends.mayRun(asked.transaction!));
+  assert.deepEqual([isHeld(a, 'a1'), isHeld(b, 'b1')], [true, true]);
+  assert.equal(a.lends.mayRun(asked.transaction!), true);
   a.lends.giveBack(asked.transaction!);
   await soon();
   nothingLeft();
@@ -219,7 +219,7 @@ test('what the borrower lacks comes along; a lender without tenure reads first; 
   const asked = a.borrow(['b1', 'b2']);
   await soon();
   assert.equal(asked.fate, 'waits');
-  assert.ok(isHeld(b, 'b1'), 'later work waits already');
+  assert.equal(isHeld(b, 'b1'), true, 'later work waits already');
   decide();
   await soon();
   assert.equal(asked.fate, 'ready');
@@ -233,10 +233,10 @@ test('a lend has its time; it is over then, and a late return is refused', async
   await soon();
   now += LEND_MS;
   b.lends.sweep();
-  assert.ok(isHeld(b, 'b1'));
+  assert.equal(isHeld(b, 'b1'), true);
   now++;
   b.lends.sweep();
-  assert.ok(!isHeld(b, 'b1'));
+  assert.equal(isHeld(b, 'b1'), false);
   await soon();
   assert.equal(asked.fate, 'put back', 'the borrower is told');
   release();
@@ -251,15 +251,15 @@ test('a pinned lend lasts longer, and not for ever; its borrower does not run an
   const asked = a.borrow(['b1']);
   await soon();
   now += COMMIT_MS;
-  assert.ok(a.lends.mayRun(asked.transaction!));
+  assert.equal(a.lends.mayRun(asked.transaction!), true);
   now++;
-  assert.ok(!a.lends.mayRun(asked.transaction!));
+  assert.equal(a.lends.mayRun(asked.transaction!), false);
   now += PINNED_MS - COMMIT_MS - 1;
   b.lends.sweep();
-  assert.ok(isHeld(b, 'b1'));
+  assert.equal(isHeld(b, 'b1'), true);
   now++;
   b.lends.sweep();
-  assert.ok(!isHeld(b, 'b1'));
+  assert.equal(isHeld(b, 'b1'), false);
   await soon();
   assert.equal(asked.fate, 'ready', 'it has been run by now: its end is not put back');
   a.lends.giveBack(asked.transaction!);
@@ -286,7 +286,7 @@ test('of two that want the same keys the older one gets them, and the younger is
   held.add('PIN');
   const young = a.borrow(['b1', 'd1'], 20);
   await soon();
-  assert.ok(isHeld(b, 'b1'));
+  assert.equal(isHeld(b, 'b1'), true);
   held.clear();
   const old = c.borrow(['b1', 'd2'], 10);
   await soon();
@@ -337,9 +337,9 @@ test('a borrower dies: pinned or not, its lends are over', async () => {
     if (!pinned) held.add('PIN');
     a.borrow(['b1', 'c1']);
     await soon();
-    assert.ok(isHeld(b, 'b1'));
+    assert.equal(isHeld(b, 'b1'), true);
     b.lends.lost(b.peer(a));
-    assert.ok(!isHeld(b, 'b1'));
+    assert.equal(isHeld(b, 'b1'), false);
     nodes = [];
     held.clear();
   }
@@ -367,7 +367,7 @@ test('a lender dies: the transaction is put back, and the others have their keys
   a.lends.lost(a.peer(b));
   await soon();
   assert.equal(asked.fate, 'put back');
-  assert.ok(!isHeld(a, 'a1') && !isHeld(c, 'c1'));
+  assert.deepEqual([isHeld(a, 'a1'), isHeld(c, 'c1')], [false, false]);
 });
 
 test('who does not coordinate, or is starting, does not lend: the key is read instead', async () => {
@@ -386,12 +386,12 @@ test('who does not coordinate, or is starting, does not lend: the key is read in
 test('a peer with an older protocol, or that is not well, is not asked', () => {
   const [a, b] = [new Node('a'), new Node('b')];
   const peer = a.peer(b);
-  assert.ok(a.lends.canLend(peer));
+  assert.equal(a.lends.canLend(peer), true);
   peer.state = 'suspect';
-  assert.ok(!a.lends.canLend(peer));
+  assert.equal(a.lends.canLend(peer), false);
   peer.state = 'alive';
   (peer.link as { version: number }).version = m.LEND_VERSION - 1;
-  assert.ok(!a.lends.canLend(peer));
+  assert.equal(a.lends.canLend(peer), false);
 });
 
 test('nobody sees a key before what its borrower has written is applied', async () => {
@@ -401,7 +401,7 @@ test('nobody sees a key before what its borrower has written is applied', async 
   b.behind = [];
   a.lends.giveBack(asked.transaction!);
   await soon();
-  assert.ok(isHeld(b, 'b1'), 'a frame still waits for the disk');
+  assert.equal(isHeld(b, 'b1'), true, 'a frame still waits for the disk');
   for (const tell of b.behind) tell();
-  assert.ok(!isHeld(b, 'b1'));
+  assert.equal(isHeld(b, 'b1'), false);
 });
