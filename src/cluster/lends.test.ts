@@ -267,6 +267,20 @@ test('a pinned lend lasts longer, and not for ever; its borrower does not run an
   nothingLeft();
 });
 
+test('PIN gives a lend its longer time', async () => {
+  const [a, b] = [new Node('a'), new Node('b'), new Node('c')];
+  const asked = a.borrow(['b1', 'c1']);
+  await soon();
+  now += PINNED_MS;
+  b.lends.sweep();
+  assert.equal(isHeld(b, 'b1'), true);
+  now++;
+  b.lends.sweep();
+  assert.equal(isHeld(b, 'b1'), false);
+  a.lends.giveBack(asked.transaction!);
+  await soon();
+});
+
 test('a lender that does not answer is not waited for', async () => {
   const [a] = [new Node('a'), new Node('b')];
   held.add('LENT');
