@@ -40,6 +40,8 @@ export const breaks = {
   joinsLosses: false,
   /** After a stall of its own a coordinator takes the acknowledgements that wait at its door for missing. */
   givesUpAfterStall: false,
+  /** A lender goes on serving the keys that it has lent. */
+  servesLent: false,
 };
 
 export type Break = keyof typeof breaks;

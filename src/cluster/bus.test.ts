@@ -20,6 +20,7 @@ import {
   type Link,
   MAX_LINK_QUEUE_BYTES,
   MAX_UNPROVEN_CONNECTIONS,
+  MIN_BUS_VERSION,
 } from './bus.ts';
 import { FRAME_HEADER_BYTES, FrameReader, writeFrame } from './frames.ts';
 import { encodeHello, KIND_CLOSE, KIND_HELLO, KIND_PROOF } from './handshake.ts';
@@ -727,6 +728,18 @@ test('versions: an old and a new node speak the older; two with none in common d
   assert.match(late.refusals[0], /it speaks version 1, this node version 2/);
   assert.equal(late.bus.link(old.id), null);
   await close(old, both, both2, late);
+});
+
+test('this build and the one before it speak what that one knows', async () => {
+  const before = await node(1, { versions: [MIN_BUS_VERSION, BUS_VERSION - 1] });
+  const now = await node(2);
+  now.bus.want(before.address);
+  await linked(now, before);
+  assert.deepEqual(
+    [now.bus.link(before.id)!.version, before.bus.link(now.id)!.version],
+    [BUS_VERSION - 1, BUS_VERSION - 1],
+  );
+  await close(now, before);
 });
 
 test('a handshake that was listened to is worth nothing when it is said again', async () => {

@@ -15,7 +15,10 @@ import { keyOfRecord } from '../store/replica.ts';
 import type { Store } from '../store/store.ts';
 import { Bus, type Link } from './bus.ts';
 import { type Foreground, Governor } from './governor.ts';
+import type { Versions } from './handshake.ts';
 import { Hints } from './hints.ts';
+import { Lends } from './lends.ts';
+import { Locks } from './locks.ts';
 import { Membership } from './membership.ts';
 import * as m from './messages.ts';
 import { Operator } from './operator.ts';
@@ -76,6 +79,8 @@ export interface ClusterParts {
   options: ClusterOptions;
   /** What clients' requests take. */
   foreground: Foreground;
+  /** Versions of the bus protocol that it speaks; all by default. */
+  busVersions?: Versions;
 }
 
 /** Who does what for one partition, as this node sees it now. */
@@ -105,6 +110,8 @@ export interface ClusterServer extends Omit<ReplicatorEvents, 'missed' | 'behind
   lost(peer: Peer): void;
   /** Something has to be done at the end of this tick. */
   wake(): void;
+  /** What this tick has written so far goes out. */
+  flush(): void;
   /** Who coordinates what has changed. */
   routesChanged(): void;
   sweep(now: number): void;
@@ -130,6 +137,8 @@ export class Cluster {
   readonly trees: Trees;
   readonly repair: Repair;
   readonly operator: Operator;
+  readonly locks = new Locks();
+  readonly lends: Lends;
   readonly requests = new Requests();
   readonly voids = new Voids();
   readonly self: string;
@@ -253,10 +262,31 @@ export class Cluster {
         wake: () => this.server.wake(),
       },
     });
+    this.lends = new Lends({
+      store,
+      self: this.self,
+      peers,
+      clock,
+      locks: this.locks,
+      mayLend: (p) => this.mayLend(p),
+      hasTenure: (p) => this.repair.tenure[p] === 1,
+      read: (place) => this.reads.read(place, { r: options.r, min: options.readMin(), timeoutMs: 0 }),
+      decided: (slot) => (this.replicator.isOpen(slot) ? this.replicator.decided(slot) : null),
+      flush: () => {
+        if (this.replicator.open !== null) this.server.flush();
+      },
+      merge: (place, state) => {
+        if (this.replicator.open !== null) this.server.flush();
+        this.reads.merge(place, state);
+        this.applied();
+      },
+      whenTaken: (peer, tell) => this.receiver.whenTaken(peer, tell),
+      wake: () => this.server.wake(),
+    });
     this.operator = new Operator({ store, peers, rpc, membership, hints: this.hints });
     store.keys.made = new MadeRecords();
     store.keys.onOwn = () => this.replicateOwn();
-    store.keys.mayExpire = (slot) => this.mayExpire(store.keys.partitionOf(slot));
+    store.keys.mayExpire = (slot) => this.locks.held[slot] === 0 && this.mayExpire(store.keys.partitionOf(slot));
     store.expiry.settleMs = () => (this.isAlone ? 0 : options.expireSettle());
   }
 
@@ -287,6 +317,7 @@ export class Cluster {
       }),
       secret: options.secret,
       tls: options.tls,
+      versions: parts.busVersions,
     });
     const peers = new Peers({ self: store.identity.nodeId, bus, clock, timers, random, log });
     const rpc = new Rpc(peers, clock);
@@ -426,6 +457,12 @@ export class Cluster {
   coordinates(p: number): boolean {
     const r = this.route(p);
     return !r.nobody && r.coordinator === null;
+  }
+
+  /** May other nodes borrow keys of the partition here? Only from a home: it gets what the borrower writes. */
+  private mayLend(p: number): boolean {
+    if (this.starting || this.isExpelled || this.store.journal.failure !== null) return false;
+    return this.ring.layout !== null && this.coordinates(p) && this.route(p).home;
   }
 
   /** Its coordinator removes what is past its deadline, once it knows that it has everything. */
@@ -672,6 +709,7 @@ export class Cluster {
     this.repair.lost(peer);
     this.receiver.forget(peer);
     this.replicator.lost(peer);
+    this.lends.lost(peer);
     this.server.lost(peer);
   }
 
@@ -685,7 +723,10 @@ export class Cluster {
     if (!peer.isWell) this.replicator.hedgeAll(peer);
     this.repair.peerChanged(peer);
     if (peer.isWell) this.nextHints = 0;
-    else this.server.lost(peer);
+    else {
+      this.lends.suspected(peer);
+      this.server.lost(peer);
+    }
     this.server.routesChanged();
     this.replicator.check();
   }
@@ -703,6 +744,7 @@ export class Cluster {
     this.rpc.sweep(now);
     this.states.sweep(now);
     this.repair.sweep(now);
+    this.lends.sweep();
     const refusing = this.store.journal.failure !== null;
     if (refusing !== this.refusing) {
       this.refusing = refusing;
@@ -792,6 +834,24 @@ export class Cluster {
       case m.EXCHANGE:
         this.repair.take(peer, r);
         return;
+      case m.LEND:
+        this.lends.takeLend(peer, r);
+        return;
+      case m.LENT:
+        this.lends.takeLent(peer, r);
+        return;
+      case m.PIN:
+        this.lends.takePin(peer, r);
+        return;
+      case m.PINNED:
+        this.lends.takePinned(peer, r);
+        return;
+      case m.RETURN:
+        this.lends.takeReturn(peer, r);
+        return;
+      case m.RECALL:
+        this.lends.takeRecall(peer, r);
+        return;
       case m.NAMES:
         this.takeNames(r);
         return;
@@ -855,6 +915,7 @@ export class Cluster {
       this.states.outstanding === 0 &&
       this.reads.outstanding === 0 &&
       this.replicator.waiting === 0 &&
+      this.lends.outstanding === 0 &&
       this.repair.strayPartitions === 0 &&
       this.ring.moving().length === 0
     );

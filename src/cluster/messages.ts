@@ -55,6 +55,9 @@ export const FIRM_VERSION = 2;
 /** First protocol version in which a write may answer the command that it came of. */
 export const ANSWERS_VERSION = 3;
 
+/** First protocol version whose nodes lend keys. */
+export const LEND_VERSION = 3;
+
 /** What an ACK says of an operation that was not clean. */
 export const UNCLEAN_STATE = 1;
 /** The state is large: fetch it. */
@@ -72,3 +75,11 @@ export const VOID = 38;
 export const VOIDED = 39;
 /** As FORWARDED, of a command that the replying node has not run: somebody else had. */
 export const FORWARDED_BY = 40;
+/** Keys that a command of the sender needs for itself; what there is of them; that they are not to be taken away any more,
+ * and yes; that the sender is done with them; that they are the borrower's no longer. */
+export const LEND = 41;
+export const LENT = 42;
+export const PIN = 43;
+export const PINNED = 44;
+export const RETURN = 45;
+export const RECALL = 46;

@@ -48,6 +48,8 @@ interface Debt {
   unsynced: Buffer[];
   loading: boolean;
   listed: boolean;
+  /** To be called when nothing waits any more. */
+  after: (() => void)[];
 }
 
 export interface ReceiverEvents {
@@ -97,6 +99,7 @@ export class Receiver {
         unsynced: [],
         loading: false,
         listed: false,
+        after: [],
       };
       this.debts.set(peer, d);
     }
@@ -179,6 +182,14 @@ export class Receiver {
     } finally {
       d.loading = false;
     }
+    for (const tell of d.after.splice(0)) tell();
+  }
+
+  /** Calls back when all frames that the peer has sent so far are applied. */
+  whenTaken(peer: Peer, tell: () => void): void {
+    const d = this.debts.get(peer);
+    if (d === undefined || (!d.loading && d.waiting.length === 0)) tell();
+    else d.after.push(tell);
   }
 
   private apply(d: Debt, buf: Buffer, start: number, end: number): void {

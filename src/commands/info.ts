@@ -346,7 +346,7 @@ function keyspaceSection({ server }: CommandContext): Fields {
 /** What only a node with peers has. */
 function clusterFields({ router, nodeId, keys }: Server): Fields {
   if (router === null) return [];
-  const { ring, repair, trees, replicator, reads, hints, receiver, states, governor } = router.cluster;
+  const { ring, repair, trees, replicator, reads, hints, receiver, states, governor, lends } = router.cluster;
   let homes = 0;
   let coordinated = 0;
   let tenured = 0;
@@ -375,6 +375,14 @@ function clusterFields({ router, nodeId, keys }: Server): Fields {
     ['commands_retried', router.stats.retried],
     ['commands_answered_by_writes', router.stats.rode],
     ['commands_freshened', router.stats.freshened],
+    ['commands_borrowing', router.stats.borrowers],
+    ['commands_waited_for_lend', router.stats.waitedForLend],
+    ['lends_given', lends.stats.given],
+    ['lends_taken', lends.stats.taken],
+    ['lends_refused', lends.stats.refused],
+    ['lends_recalled', lends.stats.recalled],
+    ['lends_expired', lends.stats.expired],
+    ['lends_late', lends.stats.late],
     ['commands_run_twice', router.stats.twice],
     ['voids_waiting', router.cluster.voids.outstanding],
     ['writes_replicated', replicator.stats.writes],

@@ -48,7 +48,7 @@ export function registerMetrics(server: GrammeServer, metrics: Metrics): void {
   if (router === null) return;
 
   const { cluster } = router;
-  const { peers, ring, repair, hints, replicator, reads, bus, governor } = cluster;
+  const { peers, ring, repair, hints, replicator, reads, bus, governor, lends } = cluster;
   const seen = (state: string) => [...peers.byId.values()].filter((p) => p.state === state).length;
   gauge('members', 'Nodes that own partitions.', () => ring.members.length);
   gauge('peers_alive', 'Other nodes that this one takes to be well.', () => seen('alive'));
@@ -71,6 +71,17 @@ export function registerMetrics(server: GrammeServer, metrics: Metrics): void {
   counter('commands_retried', 'Forwarded commands that were sent again.', () => router.stats.retried);
   counter('commands_run_twice', 'Runs of commands that were undone, since another counts.', () => router.stats.twice);
   counter('commands_freshened', 'Commands that read from R replicas before they ran.', () => router.stats.freshened);
+  counter('commands_borrowing', 'Commands that ran with keys of other coordinators.', () => router.stats.borrowers);
+  counter(
+    'commands_waited_for_lend',
+    'Commands that waited for a key that was lent.',
+    () => router.stats.waitedForLend,
+  );
+  counter('lends_given', 'Lends given to other nodes.', () => lends.stats.given);
+  counter('lends_taken', 'Lends taken from other nodes.', () => lends.stats.taken);
+  counter('lends_refused', 'Lends that were asked for and not given.', () => lends.stats.refused);
+  counter('lends_recalled', 'Lends taken back for an older command.', () => lends.stats.recalled);
+  counter('lends_expired', 'Lends whose time was over before they were returned.', () => lends.stats.expired);
   counter('acks_with_news', 'Acknowledgements that brought something unseen.', () => replicator.stats.unclean);
   counter('writes_degraded', 'Writes with fewer copies than W.', () => replicator.stats.degraded);
   counter('writes_failed', 'Writes with fewer copies than they must have.', () => replicator.stats.failed);

@@ -4,6 +4,7 @@
  */
 import { GrammeError } from '../base/errors.ts';
 import { Cluster, type ClusterOptions } from '../cluster/cluster.ts';
+import type { Versions } from '../cluster/handshake.ts';
 import { COMMANDS } from '../commands/index.ts';
 import { CommandTable } from '../commands/table.ts';
 import type { Clock, Random, Timers } from '../ports/clock.ts';
@@ -25,6 +26,8 @@ export interface NodePorts {
   random: Random;
   host: Host;
   log: Log;
+  /** Versions of the bus protocol that it speaks; all by default. */
+  busVersions?: Versions;
 }
 
 /** Opens the data and makes the server; `listen` then opens its ports. */
@@ -59,6 +62,7 @@ export async function openNode(ports: NodePorts, config: Config, onStopped: () =
       log,
       options,
       foreground: server.sla,
+      busVersions: ports.busVersions,
     });
     server.joinCluster(new Router(server, cluster));
     // how many copies are enough is part of what has been worked out for each partition

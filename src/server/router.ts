@@ -7,6 +7,8 @@
  * - At the coordinator otherwise: the command is forwarded (`forwarding`), and the reply is a hole in the client's output
  *   until it comes.
  * - In parts, when it is one of the plain commands over many keys (`scatter`).
+ * - At one node that borrows the keys of the others, when it is another command over keys of several coordinators
+ *   (`borrowing`). A command on a key that is lent waits for its return.
  *
  * `enter` is asked before a command runs, `leave` is told when it has: what it wrote goes to the other replicas, what it
  * read is compared (`cluster/replicator`), and the reply waits for as many as it must. What they say of it is for
@@ -24,6 +26,7 @@ import type { Command } from '../commands/table.ts';
 import type { Argv } from '../resp/argv.ts';
 import type { KeyPlace } from '../store/keyspace.ts';
 import type { KeyState } from '../types/state.ts';
+import { Borrowing } from './borrowing.ts';
 import type { Client } from './client.ts';
 import { dependsOnState, inParts, isTakenAnywhere } from './command-facts.ts';
 import { Forwarding, PUSH_BYTES } from './forwarding.ts';
@@ -45,6 +48,7 @@ export class Router implements ClusterServer {
   private readonly operations: Operations;
   private readonly forwarding: Forwarding;
   private readonly verdicts: Verdicts;
+  private readonly borrowing: Borrowing;
   /** Commands that ran here as coordinator, read here as a replica, read from R replicas first. */
   private readonly counts = { local: 0, replicaReads: 0, freshened: 0 };
   /** Clients that came before this node serves. */
@@ -69,6 +73,7 @@ export class Router implements ClusterServer {
     );
     this.forwarding = new Forwarding(server, cluster, virtuals);
     this.verdicts = new Verdicts(cluster, store, output, log, this.operations, virtuals);
+    this.borrowing = new Borrowing(server, cluster);
   }
 
   /** Replicas that each key has. */
@@ -79,7 +84,7 @@ export class Router implements ClusterServer {
 
   /** Counts since the start, for INFO and `/metrics`. */
   get stats() {
-    return { ...this.counts, ...this.forwarding.stats, ...this.verdicts.stats };
+    return { ...this.counts, ...this.forwarding.stats, ...this.verdicts.stats, ...this.borrowing.stats };
   }
 
   // ------------------------------------------------------------------ before a command
@@ -148,8 +153,10 @@ export class Router implements ClusterServer {
     this.lastRoute = route;
     this.atHand.partition = route.partition;
     const pinned = isPinned(client);
-    if ((pinned || (route.coordinator === null && !route.nobody)) && this.mustWait(client, command, argv, this.slot))
-      return false;
+    if (pinned || (route.coordinator === null && !route.nobody)) {
+      if (this.cluster.locks.held[this.slot] !== 0 && this.borrowing.waits(client, argv, i)) return false;
+      if (this.mustWait(client, command, argv, this.slot)) return false;
+    }
     if (route.coordinator === null && !route.nobody) {
       if (argv.argc > 2 && command.spec.group === 'dynamo' && !this.enterDynamo(client, command, argv, route, fresh))
         return false;
@@ -233,8 +240,14 @@ export class Router implements ClusterServer {
     const { tenure } = this.cluster.repair;
     const own = routes.every((r) => r.coordinator === null && !r.nobody);
     const pinned = isPinned(client);
+    const how = inParts(command);
     if (own || pinned) {
       const slots = positions.map((i) => argv.slot(i));
+      if (!this.borrowing.hasKeys(client)) {
+        if (!own && how === undefined && this.borrows(client, argv, positions, routes)) return false;
+        const { held } = this.cluster.locks;
+        if (positions.some((i, k) => held[slots[k]] !== 0 && this.borrowing.waits(client, argv, i))) return false;
+      }
       if (slots.some((slot) => this.mustWait(client, command, argv, slot))) return false;
       if (
         fresh ||
@@ -255,21 +268,27 @@ export class Router implements ClusterServer {
       this.freshen(client, argv, positions);
       return false;
     }
-    if (!command.write && !client.noReplica && routes.every((r) => r.home)) {
+    const first = routes[0];
+    const together = routes.every((r) => r.coordinator === first.coordinator && r.nobody === first.nobody);
+    // one that has to see several coordinators' keys in one moment sees that at none of the replicas
+    if (!command.write && !client.noReplica && (together || how !== undefined) && routes.every((r) => r.home)) {
       this.atHand.foreign = true;
       this.counts.replicaReads++;
       return true;
     }
-    const first = routes[0];
-    const together = routes.every((r) => r.coordinator === first.coordinator && r.nobody === first.nobody);
-    const how = inParts(command);
     if (!together && how !== undefined) {
       scatter(this.forwarding, this.server.output, client, command, argv, positions, routes, how);
       return false;
     }
-    // several coordinators: one of them reads the others' keys and writes to all their replicas
+    // several coordinators: one of them borrows the others' keys and writes to all their replicas
     this.forwarding.send(client, argv, routes.find((r) => r.coordinator === null && !r.nobody) ?? first);
     return false;
+  }
+
+  /** Borrows what others coordinate of a command's keys, then runs it again. False where nobody can lend. */
+  private borrows(client: Client, argv: Argv, positions: number[], routes: readonly Route[]): boolean {
+    const read = (places: readonly KeyPlace[]) => this.readFor(client, places);
+    return this.borrowing.begins(client, argv, positions, routes, read, client.mustRead || isRetry(client));
   }
 
   /** Reads keys from R replicas, then runs the command again. */
@@ -279,8 +298,7 @@ export class Router implements ClusterServer {
     positions: number[],
     options?: { r: number; min: number; timeoutMs: number },
   ): void {
-    this.counts.freshened++;
-    const { server, cluster } = this;
+    const { server } = this;
     const db = server.dbOf();
     const places: KeyPlace[] = [];
     const seen = new Set<string>();
@@ -291,20 +309,31 @@ export class Router implements ClusterServer {
       places.push(server.store.placeOf(db, key));
     }
     server.suspend(client, argv);
-    const usual = { r: cluster.options.r, min: cluster.options.readMin(), timeoutMs: 0 };
-    const request = isRetry(client) ? { tag: client.tag, id: client.number } : undefined;
-    // whoever has run it may have told nobody else yet: all homes are asked
-    const asked = request === undefined ? (options ?? usual) : { ...usual, r: cluster.options.n, request };
-    Promise.all(places.map((p) => cluster.reads.read(p, asked))).then(
-      (outcomes) => {
-        const done = outcomes.find((o) => o.done !== null)?.done;
-        if (done && request !== undefined) cluster.requests.put(request.tag, request.id, done);
+    this.readFor(client, places, options).then(
+      () => {
         client.fresh = true;
         server.retry(client);
       },
       (error) =>
         server.failWaiting(client, error instanceof ReplyError ? error : new ReplyError(`ERR ${String(error)}`)),
     );
+  }
+
+  /** Reads keys from R replicas for a command, and finds out whether another node has run it. */
+  private async readFor(
+    client: Client,
+    places: readonly KeyPlace[],
+    options?: { r: number; min: number; timeoutMs: number },
+  ): Promise<void> {
+    this.counts.freshened++;
+    const { cluster } = this;
+    const usual = { r: cluster.options.r, min: cluster.options.readMin(), timeoutMs: 0 };
+    const request = isRetry(client) ? { tag: client.tag, id: client.number } : undefined;
+    // whoever has run it may have told nobody else yet: all homes are asked
+    const asked = request === undefined ? (options ?? usual) : { ...usual, r: cluster.options.n, request };
+    const outcomes = await Promise.all(places.map((p) => cluster.reads.read(p, asked)));
+    const done = outcomes.find((o) => o.done !== null)?.done;
+    if (done && request !== undefined) cluster.requests.put(request.tag, request.id, done);
   }
 
   // ------------------------------------------------------------------ after a command
@@ -322,6 +351,7 @@ export class Router implements ClusterServer {
         : null;
     const wrote = cluster.replicate(this.strictGroup, request, this.atHand.before !== null);
     server.keys.firm = false;
+    if (this.borrowing.hasKeys(client)) this.borrowing.ran(wrote >= 0 ? cluster.replicator.ticket() : null);
     if (wrote >= 0) {
       const ticket = cluster.replicator.ticket();
       if (request !== null) {
@@ -395,6 +425,7 @@ export class Router implements ClusterServer {
 
   done(ticket: Ticket): void {
     this.verdicts.done(ticket);
+    this.borrowing.done(ticket);
   }
 
   forgotten(ticket: Ticket): void {
@@ -462,5 +493,9 @@ export class Router implements ClusterServer {
 
   wake(): void {
     this.server.output.wake();
+  }
+
+  flush(): void {
+    this.server.output.flush();
   }
 }

@@ -47,6 +47,8 @@ export interface ClusterOptions {
   print?: (line: string) => void;
   /** A place for planted bugs: may replace or change a node's ports before it opens. */
   tamper?: (ports: Parameters<typeof openNode>[0], machine: Machine) => void;
+  /** A look at each machine before it is stopped at the end of a run. */
+  atEnd?: (machine: Machine) => void;
 }
 
 /** What a process logs: counted, traced, and the last lines kept. */

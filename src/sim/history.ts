@@ -38,6 +38,20 @@ export interface Op {
   seenOp: number | null;
 }
 
+/** A command on a family: keys of different coordinators that are judged together (`checkers/isolation`). */
+export interface FamilyOp {
+  id: number;
+  client: number;
+  node: number;
+  family: string;
+  /** The command in small letters, and its arguments; keys are named by their places in the family. */
+  args: readonly string[];
+  invokeMs: number;
+  respondMs: number;
+  result: 'ok' | 'error' | 'unknown';
+  reply: string | null;
+}
+
 export const WRITES: ReadonlySet<OpName> = new Set<OpName>([
   'set',
   'incr',

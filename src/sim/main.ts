@@ -8,9 +8,10 @@ import { parseArgs } from 'node:util';
 import { show } from './history.ts';
 import { FAULTS, type Fault, USUAL_FAULTS } from './nemesis.ts';
 import { type RunOptions, type RunResult, runSeed } from './run.ts';
+import { USUAL, type WorkloadOptions } from './workload.ts';
 
-const USAGE = `Usage: npm run sim -- --seed N [--nodes M] [--seconds S] [--faults a,b,...|none|all] [--strict] [--mixed] [--direct SHARE] [--bursts SHARE] [--trace] [--history KEY]
-       npm run sim:soak -- --seeds A-B [--nodes M,...] [--seconds S] [--faults ...] [--mixed] [--bursts SHARE]
+const USAGE = `Usage: npm run sim -- --seed N [--nodes M] [--seconds S] [--faults a,b,...|none|all] [--strict] [--mixed] [--direct SHARE] [--bursts SHARE] [--multi SHARE] [--trace] [--history KEY]
+       npm run sim:soak -- --seeds A-B [--nodes M,...] [--seconds S] [--faults ...] [--mixed] [--bursts SHARE] [--multi SHARE]
 Faults: ${FAULTS.join(' ')}
 `;
 
@@ -27,6 +28,8 @@ interface Asked {
   direct: number | null;
   /** Share of increments that come as pipelines. */
   bursts: number | null;
+  /** Share of operations that are on families of keys. */
+  multi: number | null;
   trace: boolean;
   history: string | null;
 }
@@ -44,6 +47,7 @@ function read(argv: string[]): Asked | null {
       mixed: { type: 'boolean', default: false },
       direct: { type: 'string' },
       bursts: { type: 'string' },
+      multi: { type: 'string' },
       trace: { type: 'boolean', default: false },
       history: { type: 'string' },
     },
@@ -63,6 +67,7 @@ function read(argv: string[]): Asked | null {
     mixed: values.mixed,
     direct: values.direct === undefined ? null : Number(values.direct),
     bursts: values.bursts === undefined ? null : Number(values.bursts),
+    multi: values.multi === undefined ? null : Number(values.multi),
     trace: values.trace,
     history: values.history ?? null,
   };
@@ -105,6 +110,7 @@ async function main(argv: string[]): Promise<number> {
     options.workload = {
       ...(asked.direct !== null && { direct: asked.direct }),
       ...(asked.bursts !== null && { bursts: asked.bursts }),
+      ...(asked.multi !== null && { classes: withFamilies(asked.multi) }),
     };
     const began = performance.now();
     const result = await runSeed(options);
@@ -122,6 +128,12 @@ async function main(argv: string[]): Promise<number> {
     if (failed.length > 0) console.log(`  seeds: ${failed.join(', ')}`);
   }
   return failed.length === 0 ? 0 : 1;
+}
+
+/** The usual classes, with so large a share of families. */
+function withFamilies(share: number): WorkloadOptions['classes'] {
+  const others = Object.values(USUAL.classes).reduce((sum, x) => sum + x, 0);
+  return { ...USUAL.classes, m: (others * share) / (1 - share) };
 }
 
 // a promise that nobody waits for fails: in a real process that is the end, and here it must not pass unseen

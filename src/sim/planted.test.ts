@@ -13,6 +13,7 @@ import { SLOW_DISK } from './disk.ts';
 import type { Op } from './history.ts';
 import { type RunOptions, runSeed } from './run.ts';
 import { Scene } from './scene.ts';
+import type { WorkloadOptions } from './workload.ts';
 
 /** Everybody at the same few keys, by way of any node. */
 const CROWD = {
@@ -125,6 +126,17 @@ test('a reply that goes out despite news', () =>
     seconds: 6,
     faults: ['slow', 'pause'],
     workload: CROWD,
+  }));
+
+/** A crowd at commands over several keys of several coordinators. */
+const FAMILIES: Partial<WorkloadOptions> = { clients: 10, thinkMs: 5, classes: { m: 80, c: 5, r: 5 }, direct: 0 };
+
+test('a lender that goes on serving what it has lent', () =>
+  findsAmong('servesLent', ['isolation when calm'], [1, 4, 2, 3, 5, 6, 7, 8], {
+    nodes: 3,
+    seconds: 5,
+    faults: [],
+    workload: FAMILIES,
   }));
 
 /** A coordinator is stopped with an increment that has not gone out, and the others know that it is away. */

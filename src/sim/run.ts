@@ -4,6 +4,7 @@
  */
 import { checkBounded, type Gauges } from './checkers/bounded.ts';
 import { checkConvergence, checkSameContextSameState } from './checkers/convergence.ts';
+import { checkIsolation } from './checkers/isolation.ts';
 import { checkAppends, checkIncrements, checkNothingLost } from './checkers/lost.ts';
 import { checkOrder, type Window } from './checkers/order.ts';
 import { checkSiblingReads, checkSiblings } from './checkers/siblings.ts';
@@ -135,7 +136,8 @@ export async function runSeed(options: RunOptions): Promise<RunResult> {
     verdicts.push(checkBounded(cluster.gauges(), FLOORS));
 
     // and then it is as calm as ever; registers are only read, so that what was judged stays
-    workload.start({ r: 10, c: 20, x: 40, d: 20, a: 5 }, ['r']);
+    const families = workload.options.classes.m;
+    workload.start({ r: 10, c: 20, x: 40, d: 20, a: 5, ...(families && { m: families }) }, ['r']);
     await cluster.time.sleep(CALM_MS);
     await workload.stop();
     const endMs = cluster.time.monotonic();
@@ -148,6 +150,19 @@ export async function runSeed(options: RunOptions): Promise<RunResult> {
           { fromMs: calmMs, toMs: endMs },
         ];
     verdicts.push(checkOrder(workload.history, windows));
+    if (families) {
+      const calm: Window[] =
+        options.faults.length === 0
+          ? [
+              { fromMs: 0, toMs: healedMs },
+              { fromMs: calmMs, toMs: endMs },
+            ]
+          : [
+              { fromMs: 0, toMs: firstFaultMs },
+              { fromMs: calmMs, toMs: endMs },
+            ];
+      verdicts.push(checkIsolation(workload.families, calm));
+    }
     const reads = verdict('sibling reads');
     for (const { fromMs, toMs } of windows) {
       const one = checkSiblingReads(workload.history, fromMs, toMs);
@@ -156,6 +171,7 @@ export async function runSeed(options: RunOptions): Promise<RunResult> {
     }
     verdicts.push(reads);
     verdicts.push(same);
+    for (const m of cluster.machines) if (m.server !== null) options.cluster?.atEnd?.(m);
     for (const m of cluster.machines) if (m.server !== null) await cluster.stop(m);
   };
 

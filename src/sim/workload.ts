@@ -3,14 +3,16 @@
  *
  * Keys come in classes by the first letter of their names, so that each checker gets histories which it can judge
  * sharply: `r` registers (SET, GET, SET NX, DEL, GETDEL, MSET), `c` counters (INCR alone), `x` both at once, `d`
- * versions (DGET, DSET, DDEL), `a` appends, `e` values with short deadlines. A few keys of each class are hot.
+ * versions (DGET, DSET, DDEL), `a` appends, `e` values with short deadlines. A few keys of each class are hot. `m` are
+ * families of keys under commands over several of them (MSETNX, RENAME, COPY, BITOP, LCS ...); there are none by default.
  */
+import { NO_SUCH_KEY } from './checkers/isolation.ts';
 import type { Outcome, SimClient } from './client.ts';
 import { mix, type SimCluster } from './cluster.ts';
-import type { Op, OpName } from './history.ts';
+import type { FamilyOp, Op, OpName } from './history.ts';
 import { SeededRandom } from './random.ts';
 
-export type KeyClass = 'r' | 'c' | 'x' | 'd' | 'a' | 'e';
+export type KeyClass = 'r' | 'c' | 'x' | 'd' | 'a' | 'e' | 'm';
 
 export interface WorkloadOptions {
   clients: number;
@@ -47,6 +49,10 @@ export const USUAL: WorkloadOptions = {
 /** Increments that are sent at once. */
 const BURST = 4;
 
+/** Families at a time, and the keys of one. */
+const FAMILIES = 3;
+const FAMILY = ['a', 'b', 'c'];
+
 /** Share of a client's operations that go to the node which it asked last. */
 const STAY_SHARE = 0.8;
 const TTLS_MS = [50, 200, 1000, 3000];
@@ -65,6 +71,10 @@ interface Client {
 
 export class Workload {
   readonly history: Op[] = [];
+  /** Commands on families. */
+  readonly families: FamilyOp[] = [];
+  /** Families that were named before this start are not named again: what they hold is not known for sure. */
+  private generation = 0;
   readonly options: WorkloadOptions;
   private readonly cluster: SimCluster;
   private readonly clients: Client[] = [];
@@ -84,6 +94,7 @@ export class Workload {
   /** Lets the clients loose. @param classes other weights than the options' */
   start(classes = this.options.classes, readOnly: readonly KeyClass[] = []): void {
     this.stopped = false;
+    this.generation++;
     this.running = this.clients.map((c) => this.client(c, classes, readOnly));
   }
 
@@ -95,7 +106,8 @@ export class Workload {
 
   /** Every key that was ever named. */
   keys(): string[] {
-    return [...new Set(this.history.map((o) => o.key))].sort();
+    const families = this.families.flatMap((o) => FAMILY.map((k) => o.family + k));
+    return [...new Set([...this.history.map((o) => o.key), ...families])].sort();
   }
 
   private async client(c: Client, classes: WorkloadOptions['classes'], readOnly: readonly KeyClass[]): Promise<void> {
@@ -105,6 +117,10 @@ export class Workload {
       if (this.stopped) return;
       if (c.random.next() >= STAY_SHARE) c.node = c.random.int(cluster.machines.length);
       const kind = weighted(c.random, classes);
+      if (kind === 'm') {
+        await this.family(c);
+        continue;
+      }
       const hot = c.random.next() < options.hotShare;
       const key = `${kind}${hot ? 'h' : ''}${c.random.int(hot ? options.hotKeys : options.coldKeys)}`;
       const home = c.random.next() < options.direct ? cluster.homes(key)[0] : undefined;
@@ -155,6 +171,52 @@ export class Workload {
     if (dice < 0.86) return this.run(c, 'del', key, ['DEL', key]);
     if (dice < 0.92) return this.run(c, 'getdel', key, ['GETDEL', key]);
     return this.several(c, [...new Set([key, `r${other}`, `r${(other * 7 + 1) % this.options.coldKeys}`])]);
+  }
+
+  /** A command on a family, mostly over several of its keys. */
+  private async family(c: Client): Promise<void> {
+    const { cluster } = this;
+    const family = `m${this.generation}x${c.random.int(FAMILIES)}`;
+    const first = c.random.int(FAMILY.length);
+    const [a, b, d] = [0, 1, 2].map((k) => FAMILY[(first + k) % FAMILY.length]);
+    const op: FamilyOp = {
+      id: this.nextId++,
+      client: c.index,
+      node: c.node,
+      family,
+      args: [],
+      invokeMs: cluster.time.monotonic(),
+      respondMs: Number.POSITIVE_INFINITY,
+      result: 'unknown',
+      reply: null,
+    };
+    const value = `v${op.id}`;
+    const dice = c.random.next();
+    if (dice < 0.2) op.args = ['msetnx', a, value, b, value, ...(c.random.next() < 0.5 ? [d, value] : [])];
+    else if (dice < 0.4) op.args = ['rename', a, b];
+    else if (dice < 0.45) op.args = ['renamenx', a, b];
+    else if (dice < 0.5) op.args = ['copy', a, b];
+    else if (dice < 0.55) op.args = ['bitop', 'or', a, b, d];
+    else if (dice < 0.65) op.args = ['lcs', a, b, 'LEN'];
+    else if (dice < 0.75) op.args = ['get', a];
+    else if (dice < 0.82) op.args = ['set', a, value];
+    else if (dice < 0.85) op.args = ['append', a, value];
+    else op.args = ['del', a];
+    this.families.push(op);
+    const machine = cluster.machines[c.node];
+    const words = op.args.map((x) => (FAMILY.includes(x) ? family + x : x));
+    cluster.trace.note(`c${c.index} > ${machine.name} ${words.join(' ')}`);
+    const outcome = await c.sim.call(machine.address, words, this.options.timeoutMs);
+    cluster.trace.note(`c${c.index} < ${machine.name} ${JSON.stringify(outcome)}`);
+    op.result = outcome.kind;
+    if (outcome.kind === 'unknown' && /internal error/.test(outcome.message))
+      cluster.problems.push(`${machine.name}: ${words[0]}: ${outcome.message}`);
+    if (outcome.kind !== 'unknown') op.respondMs = cluster.time.monotonic();
+    if (outcome.kind === 'ok') op.reply = outcome.reply === null ? null : String(outcome.reply);
+    else if (outcome.kind === 'error' && /no such key/.test(outcome.message)) {
+      op.result = 'ok';
+      op.reply = NO_SUCH_KEY;
+    }
   }
 
   /** Runs one command on one key and writes down what came of it. */

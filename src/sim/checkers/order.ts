@@ -13,10 +13,10 @@ import { type Verdict, verdict } from './verdict.ts';
 const MAX_CONFIGURATIONS = 300_000;
 
 /** A register's content; ANY when nobody knows. */
-type State = string | null | typeof ANY;
+export type State = string | null | typeof ANY;
 const ANY = Symbol('any');
 /** The operation can't have given that answer in that state. */
-const NO = Symbol('no');
+export const NO = Symbol('no');
 
 export interface Window {
   fromMs: number;
@@ -99,30 +99,49 @@ export function step(state: State, o: Op): State | typeof NO {
 
 // ---------------------------------------------------------------------- the search
 
-class Entry {
-  readonly index: number;
-  readonly op: Op;
-  /** Of a call: its answer, null when there is none. Of an answer: undefined. */
-  answer: Entry | null | undefined;
-  before: Entry | null = null;
-  next: Entry | null = null;
+/** What the search has to know of an operation. */
+interface Timed {
+  readonly id: number;
+  readonly invokeMs: number;
+  readonly respondMs: number;
+}
 
-  constructor(index: number, op: Op, answer: Entry | null | undefined) {
+class Entry<T> {
+  readonly index: number;
+  readonly op: T;
+  /** Of a call: its answer, null when there is none. Of an answer: undefined. */
+  answer: Entry<T> | null | undefined;
+  before: Entry<T> | null = null;
+  next: Entry<T> | null = null;
+
+  constructor(index: number, op: T, answer: Entry<T> | null | undefined) {
     this.index = index;
     this.op = op;
     this.answer = answer;
   }
 }
 
-/** Null when some order explains all answers; else the operation at which the best attempt got stuck. */
+/** Null when some order explains all answers of one key; else the operation at which the best attempt got stuck. */
 export function linearize(ops: readonly Op[], initial: State): Op | 'undecided' | null {
+  return linearizeBy(ops, initial, step);
+}
+
+/**
+ * The same of anything that takes one operation at a time.
+ * @param step what a state becomes by an operation, or that this can't have given its answer
+ */
+export function linearizeBy<T extends Timed>(
+  ops: readonly T[],
+  initial: State,
+  step: (state: State, op: T) => State | typeof NO,
+): T | 'undecided' | null {
   const sorted = [...ops].sort((a, b) => a.invokeMs - b.invokeMs || a.id - b.id);
-  const events: { at: number; kind: number; entry: Entry }[] = [];
+  const events: { at: number; kind: number; entry: Entry<T> }[] = [];
   let open = 0;
   sorted.forEach((o, i) => {
     const finite = Number.isFinite(o.respondMs);
-    const answer = finite ? new Entry(i, o, undefined) : null;
-    events.push({ at: o.invokeMs, kind: 0, entry: new Entry(i, o, answer) });
+    const answer = finite ? new Entry<T>(i, o, undefined) : null;
+    events.push({ at: o.invokeMs, kind: 0, entry: new Entry<T>(i, o, answer) });
     if (answer !== null) {
       open++;
       events.push({ at: o.respondMs, kind: 1, entry: answer });
@@ -130,7 +149,7 @@ export function linearize(ops: readonly Op[], initial: State): Op | 'undecided' 
   });
   // at one moment calls come first: then the two may have overlapped
   events.sort((a, b) => a.at - b.at || a.kind - b.kind || a.entry.index - b.entry.index);
-  const head = new Entry(-1, sorted[0], undefined);
+  const head = new Entry<T>(-1, sorted[0], undefined);
   let last = head;
   for (const { entry } of events) {
     last.next = entry;
@@ -140,10 +159,10 @@ export function linearize(ops: readonly Op[], initial: State): Op | 'undecided' 
 
   const done = new Uint8Array(sorted.length);
   const seen = new Set<string>();
-  const stack: { entry: Entry; state: State }[] = [];
+  const stack: { entry: Entry<T>; state: State }[] = [];
   let state = initial;
   let entry = head.next;
-  let stuck: Op = sorted[0];
+  let stuck: T = sorted[0];
   let best = -1;
   while (open > 0) {
     if (entry !== null && entry.answer !== undefined) {
@@ -191,22 +210,22 @@ function nameOf(done: Uint8Array, state: State): string {
   return state === ANY ? `${name}?` : state === null ? `${name}-` : `${name}=${state}`;
 }
 
-function lift(call: Entry): void {
+function lift(call: Entry<unknown>): void {
   remove(call);
   if (call.answer) remove(call.answer);
 }
 
-function unlift(call: Entry): void {
+function unlift(call: Entry<unknown>): void {
   if (call.answer) restore(call.answer);
   restore(call);
 }
 
-function remove(e: Entry): void {
+function remove(e: Entry<unknown>): void {
   e.before!.next = e.next;
   if (e.next !== null) e.next.before = e.before;
 }
 
-function restore(e: Entry): void {
+function restore(e: Entry<unknown>): void {
   e.before!.next = e;
   if (e.next !== null) e.next.before = e;
 }
