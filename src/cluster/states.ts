@@ -104,6 +104,14 @@ export class States {
     void this.pump(peer, q);
   }
 
+  /** Sends a key; resolves when all have it, or when one has not. */
+  async sendToAll(owners: Peer[], place: KeyPlace, durable: boolean): Promise<boolean> {
+    const oks = await Promise.all(
+      owners.map((peer) => new Promise<boolean>((resolve) => this.send(peer, place, { durable, done: resolve }))),
+    );
+    return oks.every((ok) => ok);
+  }
+
   private async pump(peer: Peer, q: Queue): Promise<void> {
     if (q.busy) return;
     q.busy = true;
