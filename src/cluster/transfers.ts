@@ -1,9 +1,15 @@
 /**
- * Moving ranges (paper 4.9): a new home gets each partition whole from one who serves it, compares with as many others as
- * a write may have missed, and confirms when all of it is on disk.
+ * Moving ranges (paper 4.9): a new home gets each partition from one who serves it, compares with as many others as a
+ * write may have missed, and confirms when all of it is on disk.
+ *
+ * A move goes round: its roots are compared with those who serve it; one that agrees with enough of them is confirmed; of
+ * another everything is fetched that differs, and where that was not enough an exchange finds the rest; then it is
+ * compared again. Comparing and confirming is done for all moves together, so that a partition costs no wait for the
+ * network, none for the disk, and no change of the ring of its own.
  */
 import { type ByteReader, ByteWriter } from '../base/bytes.ts';
 import type { LayoutName } from '../ring/layout.ts';
+import { positionOf } from '../ring/position.ts';
 import type { KeyPlace, Keyspace } from '../store/keyspace.ts';
 import type { Exchanges } from './exchanges.ts';
 import type { Governor } from './governor.ts';
@@ -14,14 +20,37 @@ import { fewestWithAll, type Ring } from './ring.ts';
 import { ASK_TRANSFER } from './rpc.ts';
 import type { Trees } from './trees.ts';
 
-/** Partitions being transferred at once. */
-const MAX_TRANSFERS = 4;
+/** Partitions being fetched at once; fewer while there is something to give way to. */
+const MAX_FETCHES = 16;
+const FEW_FETCHES = 4;
 const TRANSFER_MS = 600_000;
 /** Keys of a partition being transferred that are sent at once. */
 const TRANSFER_KEYS = 4096;
+/** A move that was interrupted is left alone for so many ms. */
+const RETRY_MS = 500;
+/** While others are being fetched, those that are ready wait this long for one another to be confirmed, in ms. */
+const GATHER_MS = 1000;
+
+/** One partition on its way to this node, in one layout. */
+interface Move {
+  readonly p: number;
+  /** Those who serve it of whom this node has had everything. */
+  readonly agreed: Set<string>;
+  /** What one of them had is here: exchanges find the rest. */
+  fetched: boolean;
+  /** It waits for its turn to be fetched, or has it. */
+  queued: boolean;
+  /** It was interrupted: not before this time, on the monotonic clock. */
+  retryAt: number;
+}
 
 export class Transfers {
-  private readonly transferring = new Set<number>();
+  private moves = new Map<number, Move>();
+  /** The layout that they belong to: what was compared with the homes of one says nothing of those of another. */
+  private layout: LayoutName = { version: 0, hash: 0 };
+  private queue: Move[] = [];
+  private workers = 0;
+  private confirmedAt = 0;
   private readonly parts: RepairParts;
   private readonly keys: Keyspace;
   private readonly peers: Peers;
@@ -47,57 +76,77 @@ export class Transfers {
     parts.rpc.on(ASK_TRANSFER, (peer, r, w) => this.answerTransfer(peer, r, w));
   }
 
-  /** Confirms what is here already, and begins to fetch what is not. */
+  /** Compares what is being taken over, confirms what is whole, and fetches what is not. */
   async step(): Promise<void> {
-    await this.confirmEqual();
-    this.startTransfers();
-  }
-
-  private startTransfers(): void {
-    for (const p of this.ring.moving()) {
-      if (this.transferring.size >= MAX_TRANSFERS) return;
-      if (this.transferring.has(p) || !this.ring.gaining(p).includes(this.peers.self)) continue;
-      if (this.ring.hasConfirmed(p, this.peers.self) || !this.trees.isReady(p)) continue;
-      this.transferring.add(p);
-      void this.governor
-        .piece(() => this.transfer(p))
-        .then((ok) => {
-          this.transferring.delete(p);
-          if (ok) this.startTransfers();
-        });
+    const moves = this.wanted();
+    const now = this.parts.clock.monotonic();
+    const idle = moves.filter((m) => !m.queued && m.retryAt <= now && !this.isWhole(m));
+    if (idle.length > 0) {
+      await this.compare(idle);
+      for (const m of idle) {
+        if (this.isCurrent(m) && !this.isWhole(m)) {
+          m.queued = true;
+          this.queue.push(m);
+        }
+      }
     }
+    while (this.workers < Math.min(this.fetches, this.queue.length)) this.work();
+    await this.confirmWhole(moves);
   }
 
-  private wanted(): number[] {
+  /** The moves to this node that it has not confirmed. */
+  private wanted(): Move[] {
     const { self } = this.peers;
-    return this.ring
-      .moving()
-      .filter(
-        (p) =>
-          this.ring.gaining(p).includes(self) &&
-          !this.ring.hasConfirmed(p, self) &&
-          !this.transferring.has(p) &&
-          this.trees.isReady(p),
-      );
+    if (!this.isLayout(this.layout)) {
+      this.layout = this.ring.name;
+      this.moves = new Map();
+      this.queue = [];
+    }
+    const wanted = new Map<number, Move>();
+    for (const p of this.ring.moving()) {
+      if (!this.ring.gaining(p).includes(self) || this.ring.hasConfirmed(p, self) || !this.trees.isReady(p)) continue;
+      wanted.set(p, this.moves.get(p) ?? { p, agreed: new Set(), fetched: false, queued: false, retryAt: 0 });
+    }
+    this.moves = wanted;
+    return [...wanted.values()];
   }
 
-  /** Partitions of which this new home has everything already, most of all empty ones: confirmed together. */
-  private async confirmEqual(): Promise<void> {
-    const wanted = this.wanted();
-    if (wanted.length === 0) return;
-    const { epoch, name } = this.ring;
-    const equal = new Map<number, number>();
-    for (const peer of [...this.peers.byId.values()]) {
-      if (!peer.isWell) continue;
-      const list = wanted.filter((p) => this.ring.homes(p).includes(peer.id));
-      const differ = await this.governor.piece(() => this.exchanges.compareRoots(peer, list));
-      for (const p of list) if (!differ.has(p)) equal.set(p, (equal.get(p) ?? 0) + 1);
-    }
-    const list = wanted.filter((p) => (equal.get(p) ?? 0) >= this.sourcesNeeded(p));
-    if (list.length === 0 || epoch !== this.ring.epoch) return;
+  private isCurrent(m: Move): boolean {
+    return this.isLayout(this.layout) && this.moves.get(m.p) === m && this.ring.gaining(m.p).includes(this.peers.self);
+  }
+
+  private isWhole(m: Move): boolean {
+    const agreed = this.ring.homes(m.p).filter((id) => m.agreed.has(id)).length;
+    return agreed >= this.sourcesNeeded(m.p);
+  }
+
+  /** Asks all who serve any of these for their roots: empty partitions are whole at once. */
+  private async compare(moves: readonly Move[]): Promise<void> {
+    const ask = async (peer: Peer): Promise<void> => {
+      const list = moves.filter((m) => !m.agreed.has(peer.id) && this.ring.homes(m.p).includes(peer.id));
+      if (list.length === 0) return;
+      const differ = await this.governor.piece(() =>
+        this.exchanges.compareRoots(
+          peer,
+          list.map((m) => m.p),
+        ),
+      );
+      for (const m of list) if (!differ.has(m.p)) m.agreed.add(peer.id);
+    };
+    const peers = [...this.peers.byId.values()].filter((x) => x.isWell);
+    await Promise.all(peers.map((peer) => ask(peer).catch((error) => this.interrupted(null, error))));
+  }
+
+  private async confirmWhole(moves: readonly Move[]): Promise<void> {
+    const now = this.parts.clock.monotonic();
+    if (this.workers > 0 && now - this.confirmedAt < GATHER_MS) return;
+    const whole = moves.filter((m) => this.isCurrent(m) && this.isWhole(m));
+    if (whole.length === 0) return;
+    this.confirmedAt = now;
     await this.parts.store.journal.flush();
     await this.parts.store.journal.sync(true);
-    if (!this.isLayout(name)) return;
+    const list = whole.filter((m) => this.isCurrent(m) && this.isWhole(m)).map((m) => m.p);
+    if (list.length === 0) return;
     this.stats.transferred += list.length;
     this.confirm(list);
   }
@@ -109,42 +158,59 @@ export class Transfers {
     return Math.min(fewestWithAll(homes.length, this.parts.w), left.length);
   }
 
-  /** Gets a partition from those who serve it: whole from one, then by comparison from as many as a write may have missed. */
-  private async transfer(p: number): Promise<boolean> {
-    const { name } = this.ring;
+  private get fetches(): number {
+    return this.governor.share === 1 ? MAX_FETCHES : FEW_FETCHES;
+  }
+
+  /** Takes moves from the queue until it is empty, the newest first: what has been begun is finished before more is. */
+  private work(): void {
+    this.workers++;
+    const run = async (): Promise<void> => {
+      while (this.workers <= this.fetches) {
+        const m = this.queue.pop();
+        if (m === undefined) return;
+        try {
+          await this.governor.piece(() => this.fetch(m));
+        } catch (error) {
+          m.retryAt = this.parts.clock.monotonic() + RETRY_MS;
+          this.interrupted(m.p, error);
+        }
+        m.queued = false;
+      }
+    };
+    void run().finally(() => this.workers--);
+  }
+
+  private interrupted(partition: number | null, error: unknown): void {
+    this.parts.log.debug({ partition, error: String(error) }, 'a transfer was interrupted');
+  }
+
+  /** Gets what this node lacks: from one who serves the partition, and after that by comparison with all that differ. */
+  private async fetch(m: Move): Promise<void> {
     // the ring may have changed while it waited for its turn
-    if (!this.ring.gaining(p).includes(this.peers.self)) return false;
-    const homes = this.ring.homes(p);
-    const sources = homes
-      .filter((id) => id !== this.peers.self)
+    if (!this.isCurrent(m)) return;
+    const { p } = m;
+    const sources = this.ring
+      .homes(p)
       .map((id) => this.peers.byId.get(id))
       .filter((x): x is Peer => x?.isWell ?? false);
-    const needed = this.sourcesNeeded(p);
-    if (sources.length < needed) return false;
-    try {
-      let first = true;
-      for (const peer of sources.slice(0, needed)) {
-        const differ = await this.exchanges.compareRoots(peer, [p]);
-        if (!differ.has(p)) {
-          first = false;
-          continue;
-        }
-        if (first) {
-          await this.parts.rpc.call(peer, ASK_TRANSFER, (w) => w.varint(p), TRANSFER_MS);
-          first = false;
-        }
-        await this.exchanges.exchange(peer, p);
-      }
-      await this.parts.store.journal.flush();
-      await this.parts.store.journal.sync(true);
-      // what was compared with the homes of one layout says nothing of those of another
-      if (!this.isLayout(name)) return false;
-      this.stats.transferred++;
-      this.confirm([p]);
-      return true;
-    } catch (error) {
-      this.parts.log.debug({ partition: p, error: String(error) }, 'a transfer was interrupted');
-      return false;
+    if (!m.fetched) {
+      // others than those that it agrees with, if there are any: with one copy they have the rest
+      const peer = sources.find((x) => !m.agreed.has(x.id));
+      if (peer === undefined) return;
+      await this.trees.settle();
+      const sums = (w: ByteWriter) => {
+        w.varint(p);
+        this.trees.tree(p).writeSums(w);
+      };
+      await this.parts.rpc.call(peer, ASK_TRANSFER, sums, TRANSFER_MS);
+      m.fetched = true;
+      return;
+    }
+    for (const peer of sources) {
+      if (m.agreed.has(peer.id) || !this.isCurrent(m) || this.isWhole(m)) continue;
+      await this.exchanges.exchange(peer, p);
+      m.agreed.add(peer.id);
     }
   }
 
@@ -185,9 +251,13 @@ export class Transfers {
     if (list.length > 0) this.confirm(list);
   }
 
-  /** Sends everything of a partition, and answers when the peer has taken it all. */
+  /** Sends of a partition what the peer has not the same, and answers when it has taken it all. */
   private async answerTransfer(peer: Peer, r: ByteReader, w: ByteWriter): Promise<void> {
     const p = r.varint();
+    await this.trees.settle();
+    // an older version says nothing of what it has, and gets everything
+    const tree = this.trees.tree(p);
+    const differ = r.done || !this.trees.isReady(p) ? null : tree.otherSums(r);
     const sendAll = async (places: KeyPlace[]): Promise<void> => {
       const oks = await Promise.all(places.map((place) => this.parts.states.sendToAll([peer], place, false)));
       if (!oks.every((ok) => ok)) throw new Error('the transfer was interrupted');
@@ -198,9 +268,12 @@ export class Transfers {
       for (let i = 0; i < keys.length; ) {
         const some = keys.slice(i, i + this.governor.pieceOf(TRANSFER_KEYS));
         i += some.length;
-        await this.governor.piece(() => sendAll(some.map((key) => this.parts.store.placeOf(db, key))));
+        const places = some
+          .map((key) => this.parts.store.placeOf(db, key))
+          .filter((x) => differ === null || differ[tree.bucketOf(positionOf(x.slot, x.key))] === 1);
+        if (places.length > 0) await this.governor.piece(() => sendAll(places));
+        sent += places.length;
       }
-      sent += keys.length;
     }
     w.varint(sent);
   }
