@@ -139,6 +139,9 @@ export class Cluster {
   private readonly routes: (Route | undefined)[] = [];
   private readonly groups = new Map<string, Group>();
   private groupsEpoch = -1;
+  /** Routes by the nodes that they depend on, with any partition of theirs; and whether all members were well. */
+  private readonly patterns = new Map<string, Route>();
+  private allWell = false;
   /** Where this node's own records begin that have not been replicated yet. */
   private markW: ByteWriter;
   private mark = 0;
@@ -393,7 +396,36 @@ export class Cluster {
     return fresh;
   }
 
+  /**
+   * A route depends on nothing but nodes, and few orders of these occur: each change of an opinion or of the ring makes all
+   * partitions' routes anew, while clients wait.
+   */
   private makeRoute(p: number): Route {
+    this.startEpoch();
+    const { ring } = this;
+    const target = ring.isMoving(p) ? ring.target(p).join() : '';
+    const name = `${ring.homes(p).join()}|${target}|${this.allWell ? '' : ring.list(p).join()}`;
+    const known = this.patterns.get(name);
+    if (known !== undefined) return { ...known, partition: p };
+    const route = this.workOutRoute(p);
+    this.patterns.set(name, route);
+    return route;
+  }
+
+  /** Forgets what was worked out of who is well and who serves, when that has changed. */
+  private startEpoch(): void {
+    if (this.groupsEpoch === this.epoch) return;
+    this.groupsEpoch = this.epoch;
+    this.groups.clear();
+    this.patterns.clear();
+    const { peers, self } = this;
+    const ids = [...this.ring.members, ...[...peers.byId.keys()].filter((id) => this.ring.isOwner(id))];
+    this.allWell =
+      this.store.journal.failure === null &&
+      ids.every((id) => id === self || (peers.isHealthy(id) && peers.get(id).refusesUntil === 0));
+  }
+
+  private workOutRoute(p: number): Route {
     const { ring, peers, self } = this;
     const { failure } = this.store.journal;
     let coordinator: Peer | null = null;
@@ -537,10 +569,7 @@ export class Cluster {
 
   /** Partitions with the same nodes share a group, so that a tick has few of them. */
   private intern(g: Group): Group {
-    if (this.groupsEpoch !== this.epoch) {
-      this.groupsEpoch = this.epoch;
-      this.groups.clear();
-    }
+    this.startEpoch();
     const ids = (list: readonly Peer[]) => list.map((x) => x.id).join();
     const name = [
       ids(g.targets),
