@@ -264,16 +264,18 @@ export class Transfers {
     };
     let sent = 0;
     for (const db of this.keys.databases) {
-      const keys = await this.trees.keysOf(db, p);
-      for (let i = 0; i < keys.length; ) {
-        const some = keys.slice(i, i + this.governor.pieceOf(TRANSFER_KEYS));
+      // in order of place: of one that is interrupted most buckets are there or not, and few in part
+      const all = (await this.trees.keysOf(db, p))
+        .map((key) => this.parts.store.placeOf(db, key))
+        .map((place) => ({ place, pos: positionOf(place.slot, place.key) }))
+        .filter((x) => differ === null || differ[tree.bucketOf(x.pos)] === 1)
+        .sort((x, y) => x.pos - y.pos);
+      for (let i = 0; i < all.length; ) {
+        const some = all.slice(i, i + this.governor.pieceOf(TRANSFER_KEYS));
         i += some.length;
-        const places = some
-          .map((key) => this.parts.store.placeOf(db, key))
-          .filter((x) => differ === null || differ[tree.bucketOf(positionOf(x.slot, x.key))] === 1);
-        if (places.length > 0) await this.governor.piece(() => sendAll(places));
-        sent += places.length;
+        await this.governor.piece(() => sendAll(some.map((x) => x.place)));
       }
+      sent += all.length;
     }
     w.varint(sent);
   }
