@@ -24,8 +24,9 @@ import * as m from './messages.ts';
 import { Operator } from './operator.ts';
 import { type Peer, Peers } from './peers.ts';
 import { Reads } from './reads.ts';
+import { REAP_AGE_MS } from './reaping.ts';
 import { Receiver } from './receiver.ts';
-import { REAP_AGE_MS, Repair } from './repair.ts';
+import { Repair } from './repair.ts';
 import { type Group, type Quota, Replicator, type ReplicatorEvents, type RequestName } from './replicator.ts';
 import { type Done, Requests } from './requests.ts';
 import type { Ring } from './ring.ts';
@@ -149,6 +150,9 @@ export class Cluster {
   private readonly routes: (Route | undefined)[] = [];
   private readonly groups = new Map<string, Group>();
   private groupsEpoch = -1;
+  /** Routes by the nodes that they depend on, with any partition of theirs; and whether all members were well. */
+  private readonly patterns = new Map<string, Route>();
+  private allWell = false;
   /** Where this node's own records begin that have not been replicated yet. */
   private markW: ByteWriter;
   private mark = 0;
@@ -426,7 +430,36 @@ export class Cluster {
     return fresh;
   }
 
+  /**
+   * A route depends on nothing but nodes, and few orders of these occur: each change of an opinion or of the ring makes all
+   * partitions' routes anew, while clients wait.
+   */
   private makeRoute(p: number): Route {
+    this.startEpoch();
+    const { ring } = this;
+    const target = ring.isMoving(p) ? ring.target(p).join() : '';
+    const name = `${ring.homes(p).join()}|${target}|${this.allWell ? '' : ring.list(p).join()}`;
+    const known = this.patterns.get(name);
+    if (known !== undefined) return { ...known, partition: p };
+    const route = this.workOutRoute(p);
+    this.patterns.set(name, route);
+    return route;
+  }
+
+  /** Forgets what was worked out of who is well and who serves, when that has changed. */
+  private startEpoch(): void {
+    if (this.groupsEpoch === this.epoch) return;
+    this.groupsEpoch = this.epoch;
+    this.groups.clear();
+    this.patterns.clear();
+    const { peers, self } = this;
+    const ids = [...this.ring.members, ...[...peers.byId.keys()].filter((id) => this.ring.isOwner(id))];
+    this.allWell =
+      this.store.journal.failure === null &&
+      ids.every((id) => id === self || (peers.isHealthy(id) && peers.get(id).refusesUntil === 0));
+  }
+
+  private workOutRoute(p: number): Route {
     const { ring, peers, self } = this;
     const { failure } = this.store.journal;
     let coordinator: Peer | null = null;
@@ -576,10 +609,7 @@ export class Cluster {
 
   /** Partitions with the same nodes share a group, so that a tick has few of them. */
   private intern(g: Group): Group {
-    if (this.groupsEpoch !== this.epoch) {
-      this.groupsEpoch = this.epoch;
-      this.groups.clear();
-    }
+    this.startEpoch();
     const ids = (list: readonly Peer[]) => list.map((x) => x.id).join();
     const name = [
       ids(g.targets),

@@ -23,8 +23,14 @@ export const ASK_LEAVE = 8;
 export const ASK_PROMISE = 9;
 export const ASK_REAP = 10;
 
+/** Which of these parts of partitions, and which of these keys, does a node hold on disk? (`strays`) */
+export const ASK_PARTS_HELD = 20;
+export const ASK_KEYS_HELD = 21;
+
 const OK = 0;
 const REFUSED = 1;
+/** What a version that does not know a question answers. */
+const UNKNOWN_QUESTION = 'unknown question';
 
 export class CallError extends Error {
   /** The peer said no, as opposed to saying nothing. */
@@ -33,6 +39,11 @@ export class CallError extends Error {
     super(message);
     this.name = 'CallError';
     this.refused = refused;
+  }
+
+  /** The peer's version does not know the question. */
+  get isUnknown(): boolean {
+    return this.refused && this.message === UNKNOWN_QUESTION;
   }
 }
 
@@ -88,7 +99,7 @@ export class Rpc {
     w.u8(OK);
     try {
       const answerer = this.answerers.get(what);
-      if (answerer === undefined) throw new CallError('unknown question', true);
+      if (answerer === undefined) throw new CallError(UNKNOWN_QUESTION, true);
       await answerer(peer, r, w);
     } catch (error) {
       w.reset();

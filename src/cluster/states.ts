@@ -9,6 +9,8 @@ import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
 import type { KeyPlace, Keyspace } from '../store/keyspace.ts';
+import { StoredKey } from '../store/object.ts';
+import { decodeSimple, encodeObject } from '../store/rows.ts';
 import type { Store } from '../store/store.ts';
 import { decodeState, encodeState, KeyState } from '../types/state.ts';
 import { STATES, STATES_TAKEN } from './messages.ts';
@@ -28,6 +30,18 @@ interface Want {
   durable: boolean;
   replace: boolean;
   done: ((ok: boolean) => void) | null;
+}
+
+/** What came of one key. */
+interface Item {
+  place: KeyPlace;
+  replace: boolean;
+  /** Where its state is in the frame. */
+  start: number;
+  end: number;
+  /** The state, read as a simple register, which most are; else in full. */
+  simple: StoredKey | null;
+  state: KeyState | null;
 }
 
 interface Queue {
@@ -104,6 +118,14 @@ export class States {
     void this.pump(peer, q);
   }
 
+  /** Sends a key; resolves when all have it, or when one has not. */
+  async sendToAll(owners: Peer[], place: KeyPlace, durable: boolean): Promise<boolean> {
+    const oks = await Promise.all(
+      owners.map((peer) => new Promise<boolean>((resolve) => this.send(peer, place, { durable, done: resolve }))),
+    );
+    return oks.every((ok) => ok);
+  }
+
   private async pump(peer: Peer, q: Queue): Promise<void> {
     if (q.busy) return;
     q.busy = true;
@@ -151,7 +173,8 @@ export class States {
       w.u8(want.replace ? REPLACE : 0);
       w.u8(place.db.index);
       w.str(place.key);
-      encodeState(w, o?.toState() ?? new KeyState(), false);
+      if (o === null) encodeState(w, new KeyState(), false);
+      else encodeObject(w, o, false);
       wants.push(want);
     }
     w.buf[flagAt] = flags;
@@ -191,26 +214,21 @@ export class States {
     const r = new ByteReader(buf, start, end);
     const id = r.u53();
     const flags = r.u8();
-    const items: { place: KeyPlace; state: KeyState; replace: boolean }[] = [];
+    const items: Item[] = [];
     while (!r.done) {
-      const replace = (r.u8() & REPLACE) !== 0;
-      const db = this.keys.databases[r.u8()];
-      const key = r.str();
-      const state = decodeState(r);
-      if (db === undefined) continue;
-      items.push({ place: this.store.placeOf(db, key), state, replace });
+      const item = this.read(r);
+      if (item !== null) items.push(item);
     }
     const cold = items.map((x) => x.place).filter((p) => !this.keys.isResident(p.db, p.key, p.slot));
     let ok = this.store.journal.failure === null;
     try {
       if (cold.length > 0) await this.store.residency.load(cold);
-      for (const { place, state, replace } of items) {
+      for (const item of items) {
         if (!ok) break;
+        const { place } = item;
         while (!this.keys.isResident(place.db, place.key, place.slot)) await this.store.residency.load([place]);
         this.stats.received++;
-        if (replace && this.keys.object(place.db, place.key, place.slot)?.contextHash() === state.context.hash())
-          this.keys.replaceState(place.db, place.key, place.slot, state);
-        else if (this.keys.joinState(place.db, place.key, place.slot, state, true)) {
+        if (this.apply(item, buf)) {
           this.stats.news++;
           this.onNews(place);
         }
@@ -228,6 +246,37 @@ export class States {
     w.u53(id);
     w.u8(ok ? 1 : 0);
     peer.link?.send(STATES_TAKEN, w.buf, 0, w.pos);
+  }
+
+  /** One key of a frame; null when it is of no database here. */
+  private read(r: ByteReader): Item | null {
+    const replace = (r.u8() & REPLACE) !== 0;
+    const db = this.keys.databases[r.u8()];
+    const key = r.str();
+    const start = r.pos;
+    if (db === undefined) {
+      decodeState(r);
+      return null;
+    }
+    const place = this.store.placeOf(db, key);
+    const simple = new StoredKey(key, place.slot, db.index);
+    if (!replace && decodeSimple(simple, r)) return { place, replace, start, end: r.pos, simple, state: null };
+    r.pos = start;
+    return { place, replace, start, end: 0, simple: null, state: decodeState(r) };
+  }
+
+  /** Joins what came of a resident key, or puts it in the place of a damaged copy. Returns whether it was news. */
+  private apply({ place, replace, start, end, simple, state }: Item, buf: Buffer): boolean {
+    const { db, key, slot } = place;
+    if (simple !== null) {
+      const news = this.keys.takeSimple(db, simple, buf, start, end);
+      return news ?? this.keys.joinState(db, key, slot, simple.toState(), true);
+    }
+    if (replace && this.keys.object(db, key, slot)?.contextHash() === state!.context.hash()) {
+      this.keys.replaceState(db, key, slot, state!);
+      return false;
+    }
+    return this.keys.joinState(db, key, slot, state!, true);
   }
 
   taken(peer: Peer, r: ByteReader): void {

@@ -242,6 +242,16 @@ export class Trees {
 
   // ------------------------------------------------------------------ scanning
 
+  /** All keys of a partition, tombstones among them. */
+  async keysOf(db: Database, p: number): Promise<string[]> {
+    const shard = db.shards[p];
+    if (shard.complete) return [...shard.map.keys()];
+    const tree = this.trees[p];
+    const names = new Set(await this.engine.keyNames(db.index, tree.first, tree.first + tree.span));
+    for (const key of shard.map.keys()) names.add(key);
+    return [...names];
+  }
+
   /** The tree's rows with first <= pos < end, of all databases, in order of place. */
   async scan(p: number, first: number, end: number): Promise<TreeRow[]> {
     await this.settle();

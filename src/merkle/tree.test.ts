@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import { addHash } from '../base/hash.ts';
 import { leafTerm, MerkleTree, partitionRange, TREE_BUCKETS, TREE_FANOUT } from './tree.ts';
 
@@ -102,4 +103,23 @@ test('terms are spread over all 52 bits by every input alone', () => {
       assert.ok(Math.abs(share - 0.5) < 0.036, `${name}, bit ${b}: ${share}`);
     }
   }
+});
+
+test('said sums name the buckets that differ, and no others', () => {
+  fc.assert(
+    fc.property(changes, changes, (mine, theirs) => {
+      const [a, b] = [build(mine).tree, build(theirs).tree];
+      const w = new ByteWriter(16);
+      b.writeSums(w);
+      w.u8(77);
+      const r = new ByteReader(w.take());
+      const differ = a.otherSums(r);
+      assert.equal(r.u8(), 77);
+      const [sumsA, sumsB] = [a.bucketSums(), b.bucketSums()];
+      assert.deepEqual(
+        [...differ],
+        Array.from({ length: TREE_BUCKETS }, (_, i) => (sumsA[i] === sumsB[i] ? 0 : 1)),
+      );
+    }),
+  );
 });

@@ -82,7 +82,8 @@ export class MerkleTree {
     this.bucketSpan = span / TREE_BUCKETS;
   }
 
-  private bucketOf(pos: number): number {
+  /** Which bucket a place lies in. */
+  bucketOf(pos: number): number {
     return Math.floor((pos - this.first) / this.bucketSpan);
   }
 
@@ -161,6 +162,35 @@ export class MerkleTree {
     this.refresh();
     const top = Math.floor(b / TREE_FANOUT);
     return { sum: this.topSums[top], count: this.topCounts[top] };
+  }
+
+  /** The buckets' sums, as they are now. */
+  bucketSums(): Float64Array {
+    return this.sums?.slice() ?? new Float64Array(TREE_BUCKETS);
+  }
+
+  /** Says the buckets' sums to a peer: which of them are not 0, a bit each, then these. */
+  writeSums(w: ByteWriter): void {
+    const at = w.pos;
+    for (let i = 0; i < TREE_BUCKETS / 8; i++) w.u8(0);
+    for (let b = 0; b < TREE_BUCKETS; b++) {
+      const sum = this.sums?.[b] ?? 0;
+      if (sum === 0) continue;
+      w.buf[at + (b >> 3)] |= 1 << (b & 7);
+      w.u53(sum);
+    }
+  }
+
+  /** Reads what a peer's `writeSums` wrote. Returns 1 for each bucket of which the peer has another sum. */
+  otherSums(r: ByteReader): Uint8Array {
+    const used: number[] = [];
+    for (let i = 0; i < TREE_BUCKETS / 8; i++) used.push(r.u8());
+    const differ = new Uint8Array(TREE_BUCKETS);
+    for (let b = 0; b < TREE_BUCKETS; b++) {
+      const sum = used[b >> 3] & (1 << (b & 7)) ? r.u53() : 0;
+      if (sum !== (this.sums?.[b] ?? 0)) differ[b] = 1;
+    }
+    return differ;
   }
 
   /** Bytes for a clean stop: the buckets that hold something, and the root as a check on them. */

@@ -47,6 +47,7 @@ import {
   recordForget,
   recordOverwrite,
   recordState,
+  recordStateBytes,
   recordStep,
   recordSwap,
 } from './records.ts';
@@ -675,6 +676,35 @@ export class Keyspace {
       this.changed(db, o);
     } else this.refresh(o);
     return news;
+  }
+
+  /**
+   * `joinState` of a simple register for a key of which nothing is known here, as a new home gets them by the thousand: the
+   * object that was read is taken as it is, and its bytes go into the journal as they came.
+   * @param fresh in no partition yet; its state is buf[start, end)
+   * @returns whether it was news; null when something is known of the key: join it
+   */
+  takeSimple(db: Database, fresh: StoredKey, buf: Uint8Array, start: number, end: number): boolean | null {
+    if (fresh.to <= db.floor) return false;
+    let o = this.object(db, fresh.key, fresh.slot);
+    if (o === null) {
+      o = fresh;
+      o.used = this.seconds;
+      this.adopt(db.shards[o.slot >> this.shift], o);
+    } else {
+      if (o.state !== null || o.rest !== null || o.to !== 0) return null;
+      o.actor = fresh.actor;
+      o.from = fresh.from;
+      o.to = fresh.to;
+      o.type = fresh.type;
+      o.value = fresh.value;
+      o.deadline = fresh.deadline;
+    }
+    this.clock.observe(o.to);
+    this.newsAt[o.slot] = ++this.news;
+    recordStateBytes(this.journal.w, db.index, o.key, buf, start, end);
+    this.changed(db, o);
+    return true;
   }
 
   /** Takes another replica's copy in place of a damaged one: same context, other entries. Never a join. */

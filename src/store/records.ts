@@ -130,6 +130,21 @@ export function recordState(w: ByteWriter, db: number, key: string, state: KeySt
   finish(w, at);
 }
 
+/** The same, of a state's canonical bytes: buf[start, end). */
+export function recordStateBytes(
+  w: ByteWriter,
+  db: number,
+  key: string,
+  buf: Uint8Array,
+  start: number,
+  end: number,
+): void {
+  const at = begin(w, STATE, db);
+  w.str(key);
+  w.copy(buf, start, end);
+  finish(w, at);
+}
+
 export function recordForget(w: ByteWriter, db: number, key: string): void {
   const at = begin(w, FORGET, db);
   w.str(key);

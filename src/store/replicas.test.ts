@@ -5,14 +5,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { ByteReader } from '../base/bytes.ts';
+import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import { slotOf } from '../ring/slots.ts';
 import { QuietLog } from '../sim/quiet-log.ts';
 import { SeededRandom } from '../sim/random.ts';
 import { VirtualTime } from '../sim/time.ts';
 import { fingerprint, type KeyEvent } from '../types/state.ts';
 import { MemoryEngine } from './memory-engine.ts';
+import { StoredKey } from './object.ts';
 import { eventOf, readRecord } from './records.ts';
+import { decodeSimple, encodeObject } from './rows.ts';
 import { Store } from './store.ts';
 
 const SLOT = slotOf('k');
@@ -178,4 +180,30 @@ test('every increment counts, except those that an overwrite saw', async () => {
     }),
     { numRuns: 500 },
   );
+});
+
+test('a simple register that is taken as it came is what a join makes of it, here and in the journal', async () => {
+  const time = new VirtualTime();
+  const [maker, taker, joiner] = [await Node.open(1, time), await Node.open(2, time), await Node.open(3, time)];
+  const dbOf = (n: Node) => n.store.keys.databases[0];
+  const { keys } = maker.store;
+  keys.set(dbOf(maker), null, 'k', SLOT, 'value', 0);
+  const w = new ByteWriter(64);
+  encodeObject(w, maker.object()!, false);
+  const take = (n: Node) => {
+    const fresh = new StoredKey('k', SLOT, 0);
+    assert.ok(decodeSimple(fresh, new ByteReader(w.take())));
+    return n.store.keys.takeSimple(dbOf(n), fresh, w.buf, 0, w.pos);
+  };
+  assert.equal(take(taker), true);
+  assert.ok(joiner.store.keys.joinState(dbOf(joiner), 'k', SLOT, maker.object()!.toState(), true));
+  assert.equal(fingerprint(taker.object()!.toState()), fingerprint(joiner.object()!.toState()));
+  assert.deepEqual(taker.store.journal.w.take(), joiner.store.journal.w.take());
+  assert.equal(taker.text(), 'value');
+  assert.equal(dbOf(taker).keys, 1);
+  // once something is known of the key it has to be joined
+  assert.equal(take(taker), null);
+  // and what a flush has made void is no news
+  dbOf(joiner).floor = maker.object()!.to;
+  assert.equal(take(joiner), false);
 });

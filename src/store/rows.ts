@@ -72,7 +72,8 @@ export function decodeObject(keys: Keyspace, o: StoredKey, state: Buffer, entrie
   keys.refresh(o);
 }
 
-function decodeSimple(o: StoredKey, r: ByteReader): boolean {
+/** Reads a state that is a simple register into a fresh object; false, with the reader anywhere, when it is another. */
+export function decodeSimple(o: StoredKey, r: ByteReader): boolean {
   if (r.u8() !== STATE_FORMAT || r.u8() !== 0 || r.varint() !== 1) return false;
   const actor = actorNumber(r.rawStr(ACTOR_BYTES));
   const from = r.u53();
