@@ -168,12 +168,16 @@ test('three nodes: /metrics of each moves with what it does, and the page shows 
     const rodeBefore = await rode();
     for (let i = 0; i < 20; i++) await first.call('INCR', `n${i}`);
     assert.equal(await rode(), rodeBefore);
-    await first.call('CONFIG', 'SET', 'appendfsync', 'always');
+    const policy = async (to: string, ...members: Member[]) => {
+      for (const m of members) await m.call('CONFIG', 'SET', 'appendfsync', to);
+      // the files are told, and then it holds
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    };
+    await policy('always', first);
     for (let i = 0; i < 20; i++) await first.call('SET', `d${i}`, 'v');
     assert.equal(await rode(), rodeBefore);
-    await first.call('CONFIG', 'SET', 'appendfsync', 'everysec');
-    await second.call('CONFIG', 'SET', 'appendfsync', 'always');
-    await third.call('CONFIG', 'SET', 'appendfsync', 'always');
+    await policy('everysec', first);
+    await policy('always', second, third);
     for (let i = 0; i < 20; i++) await first.call('SET', `e${i}`, 'v');
     assert.equal(await rode(), rodeBefore);
 

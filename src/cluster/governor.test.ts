@@ -228,6 +228,10 @@ test('hints wait for slow clients and for nobody else; tenure waits for nobody',
     held.hintsMs > 2 * free.hintsMs,
     `${held.hintsMs} ms with slow clients, ${free.hintsMs} without a governor`,
   );
-  assert.ok(calm.hintsMs <= free.hintsMs, `${calm.hintsMs} ms without clients, ${free.hintsMs} without a governor`);
+  // it is looked at each 20 ms
+  assert.ok(
+    calm.hintsMs <= free.hintsMs + 20,
+    `${calm.hintsMs} ms without clients, ${free.hintsMs} without a governor`,
+  );
   for (const { tenureMs } of [held, calm]) assert.ok(tenureMs <= free.tenureMs + 50, `${tenureMs}, ${free.tenureMs}`);
 });

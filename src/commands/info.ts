@@ -374,6 +374,8 @@ function clusterFields({ router, nodeId, keys }: Server): Fields {
     ['commands_served_for_others', router.stats.served],
     ['commands_retried', router.stats.retried],
     ['commands_answered_by_writes', router.stats.rode],
+    ['commands_under_way', router.intake.underWay],
+    ['inputs_held', router.intake.held],
     ['commands_freshened', router.stats.freshened],
     ['commands_borrowing', router.stats.borrowers],
     ['commands_waited_for_lend', router.stats.waitedForLend],

@@ -45,6 +45,8 @@ export class Client {
   pendingEnd = 0;
   /** Reading is paused because too much output is unsent. */
   paused = false;
+  /** Its input waits, for too much is under way (`Intake`). */
+  held = false;
   /** In a cluster: the keys of the command at hand have just been read from enough replicas. */
   fresh = false;
   /** The keys are to be read from enough replicas, whatever this node takes itself to have. */

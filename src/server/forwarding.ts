@@ -107,6 +107,11 @@ export class Forwarding {
     this.lastId = server.random.bytes(4).readUInt32LE(0) >>> 2;
   }
 
+  /** Commands that have been sent away, or are to be, and are not answered. */
+  get underWay(): number {
+    return this.pending.size + this.homeless.length;
+  }
+
   // ------------------------------------------------------------------ sending
 
   /** The command runs where its keys are coordinated: its reply is a hole in the client's output until it comes. */

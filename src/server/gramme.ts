@@ -22,6 +22,7 @@ import type { Store } from '../store/store.ts';
 import { Client, REPLY_OFF, REPLY_ON, REPLY_SKIP } from './client.ts';
 import type { Config } from './config.ts';
 import { Coverage } from './coverage.ts';
+import type { Intake } from './intake.ts';
 import { formatMonitorLine } from './monitor.ts';
 import { Output } from './output.ts';
 import type { Router } from './router.ts';
@@ -102,6 +103,10 @@ export class GrammeServer implements Server, CommandContext {
   private calls = 0;
   private stopping: Promise<void> | null = null;
   private throttled = false;
+  /** Set in a cluster. */
+  private intake: Intake | null = null;
+  /** Clients whose input waits until there is room. */
+  private readonly held = new Set<Client>();
   /** Clients held back by CLIENT PAUSE or by an overload. */
   private readonly waitingForGate = new Set<Client>();
 
@@ -195,7 +200,11 @@ export class GrammeServer implements Server, CommandContext {
     this.output.onTickEnd = () => cluster.receiver.tickEnd();
     this.output.ticketToAwait = () => cluster.replicator.seal();
     this.output.onHeld = () => cluster.replicator.check();
-    this.output.onSent = () => cluster.flushLinks();
+    this.intake = this.output.intake = this.router.intake;
+    this.output.onSent = () => {
+      cluster.flushLinks();
+      this.letIn();
+    };
     const committed = this.store.journal.onCommitted;
     this.store.journal.onCommitted = (upTo) => {
       committed(upTo);
@@ -274,12 +283,13 @@ export class GrammeServer implements Server, CommandContext {
     this.clients.delete(client.id);
     this.monitors.delete(client);
     this.waitingForGate.delete(client);
+    this.held.delete(client);
   }
 
   /** The other end is done sending: it still gets what it asked for. */
   private inputEnded(client: Client): void {
     if (client.closed) return;
-    if (client.waiting) client.endAfterWaiting = true;
+    if (client.waiting || client.held) client.endAfterWaiting = true;
     else this.closeClient(client, true);
   }
 
@@ -303,8 +313,37 @@ export class GrammeServer implements Server, CommandContext {
   private drained(client: Client): void {
     if (!client.paused || client.connection.pending() > OUTPUT_PAUSE_BYTES / 2) return;
     client.paused = false;
-    if (!this.throttled) client.connection.resume();
+    this.readOn(client);
     this.resumeInput(client);
+  }
+
+  /** Reads from a client again, unless there is another reason not to. */
+  private readOn(client: Client): void {
+    if (!this.throttled && !client.paused && !client.held) client.connection.resume();
+  }
+
+  /** Too much is under way: the client's input waits. */
+  private hold(client: Client): void {
+    client.held = true;
+    this.held.add(client);
+    this.intake!.held++;
+    client.connection.pause();
+  }
+
+  /** Input that waits goes on, as far as there is room. */
+  letIn(): void {
+    if (this.held.size === 0 || !this.intake!.hasRoom) return;
+    const clients = [...this.held];
+    for (const client of clients) {
+      if (this.intake!.isFull) return;
+      if (!client.held) continue;
+      client.held = false;
+      this.held.delete(client);
+      this.tick();
+      this.resumeInput(client);
+      if (client.endAfterWaiting && !client.waiting && !client.held) this.closeClient(client, true);
+      else this.readOn(client);
+    }
   }
 
   // ------------------------------------------------------------------ input
@@ -314,7 +353,7 @@ export class GrammeServer implements Server, CommandContext {
     this.stats.netIn += end - start;
     client.bytesIn += end - start;
     if (client.closing) return;
-    if (client.pending === null && !client.waiting) {
+    if (client.pending === null && !client.waiting && !client.held) {
       const at = this.run(client, buf, start, end);
       if (at < end) this.keep(client, buf, at, end);
       return;
@@ -365,7 +404,8 @@ export class GrammeServer implements Server, CommandContext {
   }
 
   private resumeInput(client: Client): void {
-    if (client.pending === null || client.waiting || client.closing || client.closed || client.paused) return;
+    if (client.pending === null || client.waiting || client.closing || client.closed || client.paused || client.held)
+      return;
     const { pendingStart, pendingEnd } = client;
     if (pendingEnd - pendingStart < client.parser.wanted()) return;
     const at = this.run(client, client.pending, pendingStart, pendingEnd);
@@ -390,12 +430,19 @@ export class GrammeServer implements Server, CommandContext {
       }
       at = next;
       if (argv.argc === 0) continue;
+      if (this.intake !== null) this.intake.taken++;
       this.execute(client, argv);
       if (client.waiting || client.closing || client.closed) {
         if (this.missed) this.prefetch(buf, at, end);
         break;
       }
-      if (this.router !== null) this.router.pushIfLarge();
+      if (this.router !== null) {
+        this.router.pushIfLarge();
+        if (this.intake!.isFull && !this.router.cluster.isAlone) {
+          this.hold(client);
+          break;
+        }
+      }
       if (this.output.w.pos > 65536) {
         this.output.flushIfLarge();
         if (client.connection.pending() > OUTPUT_PAUSE_BYTES) {
@@ -570,10 +617,10 @@ export class GrammeServer implements Server, CommandContext {
     }
     if (client.paused && client.connection.pending() <= OUTPUT_PAUSE_BYTES) {
       client.paused = false;
-      if (!this.throttled) client.connection.resume();
+      this.readOn(client);
     }
     this.resumeInput(client);
-    if (client.endAfterWaiting && !client.waiting) this.closeClient(client, true);
+    if (client.endAfterWaiting && !client.waiting && !client.held) this.closeClient(client, true);
   }
 
   /** Runs a command for somebody who is no connection. */
@@ -738,7 +785,7 @@ export class GrammeServer implements Server, CommandContext {
     this.throttled = overloaded;
     for (const client of this.clients.values()) {
       if (overloaded) client.connection.pause();
-      else if (!client.paused) client.connection.resume();
+      else this.readOn(client);
     }
     this.log.debug(
       { backlog: this.store.journal.backlogBytes },

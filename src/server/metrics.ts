@@ -68,6 +68,12 @@ export function registerMetrics(server: GrammeServer, metrics: Metrics): void {
     'Forwarded commands whose reply came with their write.',
     () => router.stats.rode,
   );
+  gauge(
+    'commands_under_way',
+    "Clients' commands that other nodes have yet to confirm or answer.",
+    () => router.intake.underWay,
+  );
+  counter('inputs_held', "Times that a client's input had to wait for what was under way.", () => router.intake.held);
   counter('commands_retried', 'Forwarded commands that were sent again.', () => router.stats.retried);
   counter('commands_run_twice', 'Runs of commands that were undone, since another counts.', () => router.stats.twice);
   counter('commands_freshened', 'Commands that read from R replicas before they ran.', () => router.stats.freshened);

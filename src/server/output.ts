@@ -14,6 +14,7 @@ import { REPLY_FLUSH_BYTES } from '../base/limits.ts';
 import type { Ticket } from '../cluster/replicator.ts';
 import { ReplyWriter } from '../resp/reply.ts';
 import type { Client } from './client.ts';
+import type { Intake } from './intake.ts';
 import type { Sla } from './sla.ts';
 
 /** A reply that is not there yet. */
@@ -47,6 +48,8 @@ interface Held {
   /** When the tick began, and how many commands it ran. */
   at: number;
   commands: number;
+  /** Clients' commands up to its end (`Intake.taken`). */
+  taken: number;
 }
 
 const BUFFER_BYTES = 256 * 1024;
@@ -68,6 +71,8 @@ export class Output {
   onTickEnd: (() => void) | null = null;
   /** Counts who was answered in time. */
   sla: Sla | null = null;
+  /** Told which replies have gone out. */
+  intake: Intake | null = null;
   /** Called when a round of writes is over. */
   onSent: (() => void) | null = null;
 
@@ -159,9 +164,10 @@ export class Output {
     const closing = clients.filter((c) => c.closing);
     const at = this.sla?.at ?? 0;
     const commands = this.sla?.take() ?? 0;
+    const taken = this.intake?.taken ?? 0;
     if (batch > 0 || ticket !== null || this.held.length > 0) {
       const buf = this.w.buf;
-      this.held.push({ buf, end, clients, starts, holes, batch, ticket, patches: null, closing, at, commands });
+      this.held.push({ buf, end, clients, starts, holes, batch, ticket, patches: null, closing, at, commands, taken });
       this.clients = [];
       this.starts = [];
       this.holes = [];
@@ -171,6 +177,7 @@ export class Output {
     }
     const free = this.send({ buf: this.w.buf, end, clients, starts, holes, patches: null, closing });
     this.sla?.sent(commands, at);
+    if (this.intake !== null) this.intake.released = taken;
     clients.length = 0;
     starts.length = 0;
     holes.length = 0;
@@ -199,6 +206,7 @@ export class Output {
       any = true;
       const free = this.send(h);
       this.sla?.sent(h.commands, h.at);
+      if (this.intake !== null) this.intake.released = h.taken;
       if (free && h.buf.length === BUFFER_BYTES && this.spare.length < 8) this.spare.push(h.buf);
     }
     if (any) this.wake();
@@ -224,6 +232,7 @@ export class Output {
   abandon(): void {
     const held = this.held.filter((h) => h.batch > 0);
     this.held = this.held.filter((h) => h.batch === 0);
+    if (this.held.length === 0 && this.intake !== null) this.intake.released = this.intake.taken;
     for (const h of held) for (const client of h.clients) client.connection.destroy();
   }
 

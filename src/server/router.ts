@@ -31,6 +31,7 @@ import type { Client } from './client.ts';
 import { dependsOnState, inParts, isTakenAnywhere } from './command-facts.ts';
 import { Forwarding, PUSH_BYTES } from './forwarding.ts';
 import type { GrammeServer } from './gramme.ts';
+import { Intake } from './intake.ts';
 import { AtHand, Operations } from './operations.ts';
 import { scatter } from './scatter.ts';
 import { Verdicts } from './verdicts.ts';
@@ -45,6 +46,7 @@ export class Router implements ClusterServer {
   readonly cluster: Cluster;
   private readonly server: GrammeServer;
   private readonly atHand = new AtHand();
+  readonly intake: Intake;
   private readonly operations: Operations;
   private readonly forwarding: Forwarding;
   private readonly verdicts: Verdicts;
@@ -72,6 +74,7 @@ export class Router implements ClusterServer {
       this.forwarding.reply(peer, number, buf, start, end, by),
     );
     this.forwarding = new Forwarding(server, cluster, virtuals);
+    this.intake = new Intake(() => this.forwarding.underWay);
     this.verdicts = new Verdicts(cluster, store, output, log, this.operations, virtuals);
     this.borrowing = new Borrowing(server, cluster);
   }
@@ -481,6 +484,8 @@ export class Router implements ClusterServer {
   sweep(now: number): void {
     this.server.output.drainLate();
     this.forwarding.sweep(now);
+    this.intake.sweep(now);
+    this.server.letIn();
   }
 
   met(peer: Peer): void {
