@@ -652,7 +652,7 @@ export class Cluster {
       this.mark = w.pos;
       return -1;
     }
-    let at = w === this.markW ? this.mark : 0;
+    let at = this.ownFrom(n);
     let op = -1;
     let first: Group | null = null;
     let more: Group[] | null = null;
@@ -678,6 +678,21 @@ export class Cluster {
     this.markW = w;
     this.mark = w.pos;
     return op;
+  }
+
+  /** Where the last n records begin that were made here: nothing has come behind them. */
+  private ownFrom(n: number): number {
+    const { w } = this.store.journal;
+    const from = w === this.markW ? this.mark : 0;
+    let at = from;
+    let records = 0;
+    for (; at < w.pos; records++) at += 4 + w.buf.readUInt32LE(at);
+    if (records === n) return from;
+    // somebody has not said that he has put others' records there: theirs come first
+    this.parts.log.error({ records, own: n }, "others' records in the journal were not passed over");
+    at = from;
+    for (; records > n; records--) at += 4 + w.buf.readUInt32LE(at);
+    return at;
   }
 
   /** What had been seen of others before the command at hand ran. */

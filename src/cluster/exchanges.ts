@@ -211,9 +211,10 @@ export class Exchanges {
     if (damaged && !breaks.joinsLosses) {
       // one of the two has lost or altered entries: the fuller one is taken, whole
       const mine = o?.toState();
-      if (mine?.context.equals(state.context) && mine.count < state.count)
+      if (mine?.context.equals(state.context) && mine.count < state.count) {
         this.keys.replaceState(place.db, place.key, place.slot, state);
-      else this.parts.states.send(peer, place, { replace: true });
+        this.parts.applied();
+      } else this.parts.states.send(peer, place, { replace: true });
       return;
     }
     const { behind } = this.parts.reads.merge(place, state);

@@ -228,12 +228,13 @@ export class States {
         const { place } = item;
         while (!this.keys.isResident(place.db, place.key, place.slot)) await this.store.residency.load([place]);
         this.stats.received++;
-        if (this.apply(item, buf)) {
-          this.stats.news++;
-          this.onNews(place);
-        }
+        const news = this.apply(item, buf);
+        // at once: a key may have to be waited for, and commands run then
+        this.applied();
+        if (!news) continue;
+        this.stats.news++;
+        this.onNews(place);
       }
-      this.applied();
       if (flags & DURABLE && ok) {
         await this.store.journal.flush();
         await this.store.journal.sync(true);

@@ -133,7 +133,6 @@ export class Strays {
       if (await this.parts.states.sendToAll(x.lacking, x.place, !breaks.dropsUnsynced)) this.dropIfSame(s, x);
     });
     await Promise.all(sent);
-    this.parts.applied();
   }
 
   /** Drops what lies in buckets that all owners have. Returns the others. */
@@ -151,7 +150,6 @@ export class Strays {
       if (lacking.length === 0) this.drop(s, place, o);
       else rest.push({ place, o, hash: o.contextHash(), term: o.term, lacking });
     }
-    this.parts.applied();
     return rest;
   }
 
@@ -166,6 +164,8 @@ export class Strays {
     s.sums[b] = subtractHash(s.sums[b], o.term);
     this.stats.strays++;
     this.keys.forget(place.db, o);
+    // at once: a command that runs in between must find where its own records begin
+    this.parts.applied();
   }
 
   // ------------------------------------------------------------------ questions
