@@ -27,6 +27,7 @@ interface Void {
 export class Voids {
   private readonly byPeer = new Map<string, Map<string, Void>>();
   private readonly w = new ByteWriter(256);
+  private readonly answer = new ByteWriter(256);
   stats = { said: 0, taken: 0 };
 
   /** Not yet known to have been heard. */
@@ -95,7 +96,8 @@ export class Voids {
 
   /** Takes a VOID frame, and says so. */
   take(peer: Peer, r: ByteReader, undo: (tag: number, id: number, done: Done) => void): void {
-    const { w } = this;
+    // an undo may itself have to tell somebody: not with the same writer
+    const w = this.answer;
     w.reset();
     while (!r.done) {
       const tag = r.u32();

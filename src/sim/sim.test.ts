@@ -164,6 +164,13 @@ const FAILED_ONCE: {
     direct: 1,
     why: 'replay forgets what an overwrite covered, as if the node were alone: the old value comes back',
   },
+  {
+    faults: ['join', 'leave'],
+    seed: 2,
+    nodes: 4,
+    seconds: 6,
+    why: "a command runs while stray keys are dropped, and its replicas are sent other bytes than its record's",
+  },
   { faults: ['wipe'], seed: 3, nodes: 3, why: 'hints for an expelled node are never dropped' },
   {
     faults: USUAL_FAULTS,
