@@ -26,9 +26,6 @@ const SETTLING = 2;
 const MAX_WAITS = 3;
 /** How long a suspected peer is waited for, in ms. */
 const SUSPECT_MS = 40;
-/** ... when there is nobody else, and how long ago it may have been heard of for that. */
-const PATIENT_MS = 1000;
-const NEAR_MS = 2000;
 
 export const NO_REPLICAS_READ = new ReplyError('NOREPLICAS not enough replicas of the key can be reached to read it');
 
@@ -141,8 +138,7 @@ export class Reads {
     return running.promise;
   }
 
-  /** @param patient those that are suspected get their time as well */
-  private async start(place: KeyPlace, options: ReadOptions, patient = false): Promise<ReadOutcome> {
+  private async start(place: KeyPlace, options: ReadOptions): Promise<ReadOutcome> {
     const { keys, ring, peers } = this;
     this.stats.reads++;
     if (!keys.isResident(place.db, place.key, place.slot)) await this.store.residency.load([place]);
@@ -162,7 +158,7 @@ export class Reads {
     return new Promise((resolve, reject) => {
       const act = (actions: ReadAction[]): void => {
         for (const a of actions) {
-          if (a.do === 'ask') this.ask(place, peers.get(a.node), quorum, act, options, outcome, patient);
+          if (a.do === 'ask') this.ask(place, peers.get(a.node), quorum, act, options, outcome);
           else if (a.do === 'answer') {
             outcome.homes = a.homes;
             outcome.replicas = a.replicas;
@@ -171,25 +167,13 @@ export class Reads {
             this.stats.repairs++;
             this.repair(peers.get(a.node), place);
           } else if (a.do === 'fail') {
-            // a node that gets no time to run suspects all others at once: they are slow together with it, and not gone
-            if (!patient && options.timeoutMs === 0 && list.slice(0, homes).some((id) => this.isNear(id)))
-              this.start(place, options, true).then(resolve, reject);
-            else {
-              this.stats.failed++;
-              reject(NO_REPLICAS_READ);
-            }
+            this.stats.failed++;
+            reject(NO_REPLICAS_READ);
           }
         }
       };
       act(quorum.start());
     });
-  }
-
-  /** Another node that has given a sign of life not long ago, whatever it is suspected of. */
-  private isNear(id: string): boolean {
-    if (id === this.peers.self) return false;
-    const heard = this.peers.detector.heardAt(id);
-    return this.peers.get(id).link !== null && heard !== null && this.clock.monotonic() - heard < NEAR_MS;
   }
 
   private ask(
@@ -199,13 +183,11 @@ export class Reads {
     act: (actions: ReadAction[]) => void,
     options: ReadOptions,
     outcome: ReadOutcome,
-    patient: boolean,
   ): void {
     const o = this.keys.shard(place.db, place.slot).map.get(place.key);
     this.fetch(peer, place, o?.contextHash() ?? 0, {
       request: options.request,
       timeoutMs: options.timeoutMs,
-      patient,
       take: (status, state, done) => {
         if (done !== null) outcome.done = done;
         if (status === FAILED) act(quorum.failed(peer.id));
@@ -257,7 +239,6 @@ export class Reads {
       late: () => void;
       hedge: () => void;
       timeoutMs?: number;
-      patient?: boolean;
       request?: { tag: number; id: number };
     },
   ): void {
@@ -282,7 +263,7 @@ export class Reads {
     const listened = this.peers.listened(at);
     const hedgeAt = listened + this.peers.detector.hedgeMs(peer.id);
     // one that is suspected is asked, for the suspicion may be wrong, and hardly waited for
-    const usual = peer.isWell ? this.peers.timeoutMs(peer) : on.patient ? PATIENT_MS : SUSPECT_MS;
+    const usual = peer.isWell ? this.peers.timeoutMs(peer) : SUSPECT_MS;
     const until = listened + (on.timeoutMs ? Math.min(on.timeoutMs, usual) : usual);
     this.waiting.set(id, { peer, at, until, hedgeAt, hedged: false, ...on });
   }

@@ -154,3 +154,21 @@ test('there are only so many for one peer, the latest; they travel in frames of 
   hear(voids, peer, answers);
   assert.equal(voids.outstanding, 0);
 });
+
+test('an undo that has a third node to tell leaves the answer to the second as it is', () => {
+  const sayer = new Voids();
+  const to = new Peer('to');
+  const said = link();
+  to.link = said.link;
+  for (const id of [1, 2]) sayer.say(to, 7, id, done('+OK\r\n'));
+  const voids = new Voids();
+  const [from, third] = [new Peer('from'), new Peer('third')];
+  const [back, other] = [link(), link()];
+  from.link = back.link;
+  third.link = other.link;
+  for (const { bytes } of said.frames)
+    voids.take(from, new ByteReader(bytes), (tag, id, d) => voids.say(third, tag, id, d));
+  hear(sayer, to, back.frames);
+  assert.equal(sayer.outstanding, 0, 'both are heard of');
+  assert.equal(takes(other.frames).undone.length, 2);
+});
