@@ -248,6 +248,14 @@ export class ByteReader {
     return this.rawStr(this.varint());
   }
 
+  /** Passes over so many bytes; returns where they begin. */
+  skip(n: number): number {
+    this.need(n);
+    const at = this.pos;
+    this.pos += n;
+    return at;
+  }
+
   rawStr(n: number): string {
     this.need(n);
     const s = this.buf.latin1Slice(this.pos, this.pos + n);

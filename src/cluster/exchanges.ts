@@ -205,7 +205,7 @@ export class Exchanges {
   /** Gets what the peer has of a key, and gives back what it lacks. */
   private async pull(peer: Peer, place: KeyPlace, damaged: boolean): Promise<void> {
     if (!this.keys.isResident(place.db, place.key, place.slot)) await this.parts.store.residency.load([place]);
-    const o = this.keys.shard(place.db, place.slot).map.get(place.key);
+    const o = this.keys.shard(place.db, place.slot).get(place.key);
     const state = await this.parts.reads.state(peer, place, damaged ? 0 : (o?.contextHash() ?? 0));
     if (state === null) return;
     if (damaged && !breaks.joinsLosses) {

@@ -89,7 +89,7 @@ export async function holdingOf(store: Store, place: KeyPlace, hintedFor: string
   const { keys } = store;
   const { db, key, slot } = place;
   while (!keys.isResident(db, key, slot)) await store.residency.load([place]);
-  const o = keys.shard(db, slot).map.get(key) ?? null;
+  const o = keys.shard(db, slot).peek(key) ?? null;
   if (o === null)
     return {
       context: '',

@@ -184,7 +184,7 @@ export class Reads {
     options: ReadOptions,
     outcome: ReadOutcome,
   ): void {
-    const o = this.keys.shard(place.db, place.slot).map.get(place.key);
+    const o = this.keys.shard(place.db, place.slot).get(place.key);
     this.fetch(peer, place, o?.contextHash() ?? 0, {
       request: options.request,
       timeoutMs: options.timeoutMs,
@@ -208,7 +208,7 @@ export class Reads {
   merge(place: KeyPlace, state: KeyState): { news: boolean; behind: boolean } {
     this.stats.merged++;
     const news = this.keys.joinState(place.db, place.key, place.slot, state, true);
-    const now = this.keys.shard(place.db, place.slot).map.get(place.key);
+    const now = this.keys.shard(place.db, place.slot).get(place.key);
     return { news, behind: (now?.contextHash() ?? 0) !== state.context.hash() };
   }
 

@@ -81,8 +81,8 @@ export class Reaping {
   private *tombstones(p: number, horizon: number): IterableIterator<StoredKey> {
     for (const db of this.keys.databases) {
       const shard = db.shards[p];
-      if (shard.map.size === 0) continue;
-      for (const o of shard.map.values()) {
+      // a packed key is live
+      for (const o of shard.objects.values()) {
         if (o.type !== NONE || o.contextHash() === 0) continue;
         const s = o.state;
         if (s !== null && (s.count > 0 || s.gone !== null)) continue;

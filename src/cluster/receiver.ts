@@ -7,7 +7,7 @@
  */
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import type { Log } from '../ports/log.ts';
-import { slotOf } from '../ring/slots.ts';
+import { slotOf, slotOfBytes } from '../ring/slots.ts';
 import type { KeyPlace } from '../store/keyspace.ts';
 import { applyRecord, keyOfRecord } from '../store/replica.ts';
 import type { Store } from '../store/store.ts';
@@ -210,12 +210,14 @@ export class Receiver {
         }
         if ((kind & OP_KIND) === OP_COMPARE) {
           const db = keys.databases[r.u8()];
-          const key = r.str();
+          const n = r.varint();
+          const at = r.skip(n);
           const hash = r.u53();
           this.stats.compares++;
-          const slot = slotOf(key);
+          const slot = slotOfBytes(buf, at, at + n);
+          if (keys.hashOf(db, buf, at, at + n, slot) === hash) continue;
+          const key = buf.latin1Slice(at, at + n);
           const o = keys.object(db, key, slot);
-          if ((o?.contextHash() ?? 0) === hash) continue;
           if (this.events.isOpen(slot)) this.unclean(d, ticket, op, UNCLEAN_OPEN, db.index, key, null);
           else this.unclean(d, ticket, op, UNCLEAN_STATE, db.index, key, o?.toState() ?? new State());
           continue;

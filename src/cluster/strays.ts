@@ -143,7 +143,7 @@ export class Strays {
     const now = tree.bucketSums();
     const same = now.map((sum, b) => (sum === s.sums[b] ? 1 : 0));
     for (const place of places) {
-      const o = this.keys.shard(place.db, place.slot).map.get(place.key);
+      const o = this.keys.shard(place.db, place.slot).get(place.key);
       if (o === undefined || o.contextHash() === 0 || (o.flags & IN_TREE) === 0) continue;
       const b = tree.bucketOf(positionOf(place.slot, place.key));
       const lacking = same[b] === 1 ? s.owners.filter((_, i) => s.lacks[i]![b] === 1) : [...s.owners];
@@ -156,7 +156,7 @@ export class Strays {
   /** The owners have it on disk; nothing has been written to it here meanwhile. */
   private dropIfSame(s: Stray, { place, o, hash }: Rest): void {
     if (!this.isCurrent(s) || o.contextHash() !== hash) return;
-    if (this.keys.shard(place.db, place.slot).map.get(place.key) === o) this.drop(s, place, o);
+    if (this.keys.shard(place.db, place.slot).get(place.key) === o) this.drop(s, place, o);
   }
 
   private drop(s: Stray, place: KeyPlace, o: StoredKey): void {
@@ -252,7 +252,7 @@ export class Strays {
     if (cold.length > 0) await this.parts.store.residency.load(cold);
     const lacks = new Uint8Array(asked.length);
     asked.forEach(({ place, term }, i) => {
-      const o = this.keys.shard(place.db, place.slot).map.get(place.key);
+      const o = this.keys.shard(place.db, place.slot).get(place.key);
       lacks[i] = o === undefined || this.termOf(o) !== term ? 1 : 0;
     });
     await this.onDisk();

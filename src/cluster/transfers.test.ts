@@ -68,7 +68,7 @@ class Moves {
     const { ring } = parts(m);
     let n = 0;
     for (let p = 0; p < ring.partitions; p++)
-      if (ring.homes(p).includes(m.server!.nodeId)) n += keys.databases[0].shards[p].map.size;
+      if (ring.homes(p).includes(m.server!.nodeId)) n += keys.databases[0].shards[p].size;
     return n;
   }
 

@@ -14,6 +14,7 @@ import type { Log } from '../ports/log.ts';
 import { positionOf } from '../ring/position.ts';
 import type { Database, Keyspace } from '../store/keyspace.ts';
 import { COUNTER, IN_TREE, STALE, StoredKey } from '../store/object.ts';
+import { DEAD, LISTED_STALE } from '../store/packed.ts';
 import { decodeObject } from '../store/rows.ts';
 import { REGISTER, STRING } from '../types/kinds.ts';
 import { Entry, hashEntry } from '../types/state.ts';
@@ -58,6 +59,7 @@ export class Trees {
     this.keys.stale = [];
     this.keys.onLoaded = (o) => this.loaded(o);
     this.keys.onLeave = (o) => this.leave(o);
+    this.keys.onLeaveRecord = (a) => this.leaveRecord(a);
     this.keys.onFlushed = (db) => this.flushed(db);
   }
 
@@ -99,14 +101,14 @@ export class Trees {
     const { events } = this.keys.stats;
     const busy = (events - this.events) * (1000 / SLICE_MS) > BUSY_COMMANDS;
     this.events = events;
-    const waiting = this.keys.stale?.length ?? 0;
+    const { waiting } = this;
     if (!busy) this.refresh(SLICE_OBJECTS);
     else if (waiting > LAZY_OBJECTS) this.refresh(4 * SLICE_OBJECTS);
   }
 
   /** Works everything out, in steps that let others have their turn. */
   async settle(): Promise<void> {
-    while ((this.keys.stale?.length ?? 0) > 2 * SLICE_OBJECTS && !this.stopped) {
+    while (this.waiting > 2 * SLICE_OBJECTS && !this.stopped) {
       this.refresh(2 * SLICE_OBJECTS);
       await new Promise<void>((resolve) => this.timers.endOfTick(resolve));
     }
@@ -116,10 +118,34 @@ export class Trees {
   /** Works out the terms of what has changed. */
   refresh(limit: number): void {
     const list = this.keys.stale;
-    if (list === null || list.length === 0) return;
+    if (list === null) return;
     const n = Math.min(limit, list.length);
     for (let i = list.length - n; i < list.length; i++) this.update(list[i]);
     list.length -= n;
+    const records = this.keys.staleRecords;
+    const m = Math.min(limit - n, records.length);
+    for (let i = records.length - m; i < records.length; i++) {
+      const a = records[i];
+      if ((this.keys.packed.flags(a) & DEAD) === 0) this.updateRecord(a);
+      this.keys.packed.unlist(a, LISTED_STALE);
+    }
+    records.length -= m;
+  }
+
+  /** The same as `update`, of a packed key. */
+  private updateRecord(a: number): void {
+    const { packed } = this.keys;
+    const flags = packed.flags(a);
+    if ((flags & STALE) === 0) return;
+    const o = packed.copy(a);
+    this.update(o);
+    packed.setTerm(a, o.term);
+    packed.setFlags(a, (flags & ~(STALE | IN_TREE)) | (o.flags & IN_TREE));
+  }
+
+  /** Objects and records whose terms are not worked out. */
+  private get waiting(): number {
+    return (this.keys.stale?.length ?? 0) + this.keys.staleRecords.length;
   }
 
   private update(o: StoredKey): void {
@@ -158,6 +184,10 @@ export class Trees {
     if (o.flags & STALE) this.update(o);
   }
 
+  private leaveRecord(a: number): void {
+    this.updateRecord(a);
+  }
+
   private flushed(db: Database): void {
     // a floor concerns all partitions: build them again from what is left
     this.building = -1;
@@ -165,14 +195,18 @@ export class Trees {
     const { stale } = this.keys;
     if (stale !== null)
       this.keys.stale = stale.filter((o) => {
-        if (o.db !== db.index || this.keys.shard(db, o.slot).map.get(o.key) === o) return true;
+        if (o.db !== db.index || this.keys.shard(db, o.slot).objects.get(o.key) === o) return true;
         o.flags &= ~STALE;
         return false;
       });
+    const { packed } = this.keys;
     for (const tree of this.trees) tree.clear();
     this.built.fill(0);
     for (const d of this.keys.databases)
-      for (const shard of d.shards) for (const o of shard.map.values()) o.flags &= ~IN_TREE;
+      for (const shard of d.shards) {
+        for (const o of shard.objects.values()) o.flags &= ~IN_TREE;
+        for (const a of shard.packed.values()) packed.setFlags(a, packed.flags(a) & ~IN_TREE);
+      }
     this.timers.endOfTick(() => void this.build());
   }
 
@@ -202,10 +236,17 @@ export class Trees {
       const shard = db.shards[p];
       if (!shard.complete) await this.buildFromRows(db, p, first, end, run);
       if (run !== this.builds) return;
-      for (const o of shard.map.values()) {
+      for (const o of shard.objects.values()) {
         if (o.flags & IN_TREE) continue;
         o.flags |= STALE;
         this.update(o);
+      }
+      const { packed } = this.keys;
+      for (const a of shard.packed.values()) {
+        const flags = packed.flags(a);
+        if (flags & IN_TREE) continue;
+        packed.setFlags(a, flags | STALE);
+        this.updateRecord(a);
       }
     }
     this.building = -1;
@@ -222,7 +263,7 @@ export class Trees {
       if (this.stopped || run !== this.builds) return;
       const next = rows.length < RANGE_PAGE_ROWS ? end : rows[rows.length - 1].pos + 1;
       for (const row of rows) {
-        if (shard.map.has(row.key)) continue;
+        if (shard.has(row.key)) continue;
         const o = new StoredKey(row.key, 0, row.db);
         const entries = row.spread ? await this.engine.entries(row.db, row.pos, row.key) : null;
         try {
@@ -231,7 +272,7 @@ export class Trees {
           continue;
         }
         const hash = o.contextHash();
-        if (hash !== 0 && !shard.map.has(row.key))
+        if (hash !== 0 && !shard.has(row.key))
           this.trees[p].add(row.pos, leafTerm(row.db, row.pos, hash, checksumOf(o)));
       }
       this.builtTo = next;
@@ -245,10 +286,10 @@ export class Trees {
   /** All keys of a partition, tombstones among them. */
   async keysOf(db: Database, p: number): Promise<string[]> {
     const shard = db.shards[p];
-    if (shard.complete) return [...shard.map.keys()];
+    if (shard.complete) return [...shard.names()];
     const tree = this.trees[p];
     const names = new Set(await this.engine.keyNames(db.index, tree.first, tree.first + tree.span));
-    for (const key of shard.map.keys()) names.add(key);
+    for (const key of shard.names()) names.add(key);
     return [...names];
   }
 
@@ -261,7 +302,7 @@ export class Trees {
       const seen = new Set<string>();
       if (!shard.complete) {
         for (const row of await this.engine.range(db.index, first, end, Number.MAX_SAFE_INTEGER)) {
-          if (shard.map.has(row.key)) continue;
+          if (shard.has(row.key)) continue;
           const o = new StoredKey(row.key, 0, row.db);
           decodeObject(
             this.keys,
@@ -280,8 +321,9 @@ export class Trees {
           });
         }
       }
-      if (shard.map.size === 0) continue;
-      for (const o of this.keys.inPlaces(shard, first, end)) {
+      if (shard.size === 0) continue;
+      for (const name of this.keys.inPlaces(shard, first, end)) {
+        const o = shard.peek(name)!;
         const hash = o.contextHash();
         if (hash === 0 || seen.has(o.key)) continue;
         const pos = positionOf(o.slot, o.key);

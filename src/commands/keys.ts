@@ -150,7 +150,7 @@ function flush(all: boolean): (c: CommandContext) => void {
 }
 
 function isPristine(db: Database): boolean {
-  return db.keys === 0 && db.shards.every((shard) => shard.complete && shard.map.size === 0);
+  return db.keys === 0 && db.shards.every((shard) => shard.complete && shard.size === 0);
 }
 
 // ---------------------------------------------------------------------- OBJECT
@@ -169,7 +169,7 @@ function objectCommand(reply: (c: CommandContext, o: StoredKey) => void): (c: Co
     const key = c.argv.str(2);
     // looking must not count as an access
     const shard = keys.shard(db, c.slot(2));
-    const used = shard.map.get(key)?.used;
+    const used = shard.peek(key)?.used;
     const o = keys.find(db, key, c.slot(2));
     if (o === null) {
       c.out.nil();

@@ -33,7 +33,20 @@ function replyValueOrNil(out: ReplyWriter, o: StoredKey | null): void {
 
 // ---------------------------------------------------------------------- GET and SET
 
+/** Writes the value of a key that is packed; false, and nothing is written, for another. */
+function replyRecord(c: CommandContext, i: number): boolean {
+  const { argv, keys, out } = c;
+  const { buf, offsets } = argv;
+  const a = keys.findRecord(c.db, buf, offsets[2 * i], offsets[2 * i + 1], c.slot(i));
+  if (a === 0) return false;
+  const { packed } = keys;
+  const start = packed.valueStart(a);
+  out.bulkFrom(packed.bytes(a), start, start + packed.valueBytes(a));
+  return true;
+}
+
 function get(c: CommandContext): void {
+  if (replyRecord(c, 1)) return;
   const o = c.keys.findString(c.db, c.argv.str(1), c.slot(1));
   replyValueOrNil(c.out, o);
 }
@@ -83,6 +96,13 @@ const DEADLINE_WORDS = ['EX', 'PX', 'EXAT', 'PXAT'];
 function set(c: CommandContext): void {
   const { argv, keys, db, out } = c;
   const slot = c.slot(1);
+  if (argv.argc === 3 && keys.notify === null) {
+    const { buf, offsets } = argv;
+    if (keys.setBytes(db, buf, offsets[2], offsets[3], slot, offsets[4], offsets[5])) {
+      out.ok();
+      return;
+    }
+  }
   const key = argv.str(1);
   if (argv.argc === 3) {
     keys.set(db, keys.object(db, key, slot), key, slot, argv.str(2), 0);
@@ -193,6 +213,7 @@ function mget(c: CommandContext): void {
   const n = argv.argc - 1;
   out.array(n);
   for (let i = 1; i <= n; i++) {
+    if (replyRecord(c, i)) continue;
     const o = keys.find(db, argv.str(i), c.slot(i));
     if (o === null || o.type !== 1) {
       out.nil();
@@ -233,6 +254,12 @@ function setAll(c: CommandContext): void {
 // ---------------------------------------------------------------------- parts of strings
 
 function strlen(c: CommandContext): void {
+  const { buf, offsets } = c.argv;
+  const a = c.keys.findRecord(c.db, buf, offsets[2], offsets[3], c.slot(1));
+  if (a !== 0) {
+    c.out.int(c.keys.packed.valueBytes(a));
+    return;
+  }
   c.out.int(c.keys.findString(c.db, c.argv.str(1), c.slot(1))?.size() ?? 0);
 }
 

@@ -4,6 +4,8 @@
  * `resp3` belongs to the client whose reply is being written; RESP3 types fall back to what Redis sends a RESP2
  * client. Strings are latin1, one character a byte.
  */
+import { copyBytes } from '../base/bytes.ts';
+
 const CR = 13;
 const LF = 10;
 
@@ -118,6 +120,17 @@ export class ReplyWriter {
     this.pos += n;
     this.buf[this.pos++] = CR;
     this.buf[this.pos++] = LF;
+  }
+
+  /** The same of src[start, end). */
+  bulkFrom(src: Uint8Array, start: number, end: number): void {
+    this.header(36, end - start);
+    this.ensure(end - start + 2);
+    const b = this.buf;
+    let p = copyBytes(b, this.pos, src, start, end);
+    b[p++] = CR;
+    b[p++] = LF;
+    this.pos = p;
   }
 
   /** Null: `_` in RESP3, the null bulk in RESP2. */

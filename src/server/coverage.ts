@@ -92,7 +92,7 @@ export class Coverage {
     if (cold.length > 0) await residency.load(cold);
     const found = places.map(({ key, slot }) => ({
       key,
-      type: keys.shard(db, slot).map.get(key)?.type ?? 0,
+      type: keys.shard(db, slot).peek(key)?.type ?? 0,
       pos: positionOf(slot, key),
     }));
     return { found, upTo: step.cursor === 0 ? POSITIONS : step.cursor };

@@ -400,14 +400,14 @@ export class Router implements ClusterServer {
       const { read } = one ? this.lastRoute! : cluster.route(keys.partitionOf(slot));
       if (read.targets.length === 0) continue;
       group ??= read;
-      let o = keys.lastFound;
-      if (!one) {
-        const key = argv.str(i);
-        o = keys.isResident(db, key, slot) ? keys.object(db, key, slot) : null;
-      }
+      const hash = one
+        ? keys.lastHash()
+        : keys.isResident(db, argv.str(i), slot)
+          ? keys.hashOf(db, buf, from, to, slot)
+          : 0;
       if (op < 0) op = cluster.replicator.begin(read);
       else cluster.replicator.join(cluster.replicator.ticket(), read);
-      cluster.replicator.compare(read, op, db.index, buf, from, to, o?.contextHash() ?? 0);
+      cluster.replicator.compare(read, op, db.index, buf, from, to, hash);
     }
     if (op < 0) return;
     const ticket = cluster.replicator.ticket();

@@ -469,7 +469,7 @@ export class SimCluster {
       const list: Copy[] = [];
       for (const m of servers) {
         const { keys: keyspace } = m.server!;
-        const o = keyspace.shard(keyspace.names[0], slot).map.get(key);
+        const o = keyspace.shard(keyspace.names[0], slot).peek(key);
         if (o !== undefined) list.push(copyOf(m, o));
       }
       found.set(key, list);
@@ -483,7 +483,7 @@ export class SimCluster {
       if (m.server === null) continue;
       found.set(m.index, {
         'journal backlog bytes': m.server.store.journal.backlogBytes,
-        'dirty keys': m.server.store.keys.dirty.length,
+        'dirty keys': m.server.store.keys.dirty.length + m.server.store.keys.dirtyRecords.length,
         connections: m.transport!.open,
         clients: m.server.clients.size,
         hints: m.server.router?.cluster.hints.count ?? 0,

@@ -215,7 +215,7 @@ test('in a cluster a key is hidden at its deadline, and removed expire-settle la
     const isThere = (key: string) => {
       const { keys } = first.server!;
       const { db, slot } = s.place(first, key);
-      return (keys.shard(db, slot).map.get(key)?.type ?? 0) !== 0;
+      return (keys.shard(db, slot).peek(key)?.type ?? 0) !== 0;
     };
     const { stats } = first.server!.keys;
     const removed = stats.expired;

@@ -84,7 +84,7 @@ async function addPartition(store: Store, digest: Digest, name: number, db: Data
       const rows = await engine.range(db.index, from, end, RANGE_PAGE_ROWS);
       for (const row of rows) {
         if (seen.has(row.key)) continue;
-        let o = shard.map.get(row.key);
+        let o = shard.peek(row.key);
         if (o === undefined) {
           o = new StoredKey(row.key, slotOfPosition(row.pos), row.db);
           const entries = row.spread ? await engine.entries(row.db, row.pos, row.key) : null;
@@ -96,5 +96,5 @@ async function addPartition(store: Store, digest: Digest, name: number, db: Data
       from = rows.length < RANGE_PAGE_ROWS ? end : rows[rows.length - 1].pos + 1;
     }
   }
-  for (const o of shard.map.values()) if (!seen.has(o.key)) digest.add(name, o);
+  for (const o of shard.values()) if (!seen.has(o.key)) digest.add(name, o);
 }

@@ -80,7 +80,7 @@ export class Expiry {
       await this.residency.load(places);
       this.keys.now = this.clock.now();
       for (const p of places) {
-        const o = this.keys.shard(p.db, p.slot).map.get(p.key);
+        const o = this.keys.shard(p.db, p.slot).get(p.key);
         if (o !== undefined) this.removeIfDue(o, until);
       }
     } catch (error) {
@@ -92,7 +92,7 @@ export class Expiry {
 
   private removeIfDue(o: StoredKey, until: number): void {
     const db = this.keys.databases[o.db];
-    if (o.type === NONE || this.keys.shard(db, o.slot).map.get(o.key) !== o) return;
+    if (o.type === NONE || this.keys.shard(db, o.slot).objects.get(o.key) !== o) return;
     if (breaks.dropsByOwnClock && o.deadline <= until) {
       this.keys.forget(db, o);
       return;

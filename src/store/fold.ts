@@ -31,9 +31,12 @@ import { type Entry, type EntryRef, encodePayload } from '../types/state.ts';
 import type { Journal } from './journal.ts';
 import type { Database, Keyspace } from './keyspace.ts';
 import { DIRTY, FOLDING, ROW_EXISTS, ROW_EXPIRES, ROW_LIVE, type StoredKey } from './object.ts';
+import { DEAD, LISTED_DIRTY } from './packed.ts';
 import { encodeObject, rowDeadline } from './rows.ts';
 
 const RETRY_MS = 1000;
+/** What an object's flags say of its row. */
+const ROW_FLAGS = ROW_EXISTS | ROW_LIVE | ROW_EXPIRES;
 /** Objects that are put in order in one go. */
 const FOLD_SORT_OBJECTS = 20_000;
 /** Whether the server is busy is looked at this often, in ms. */
@@ -113,7 +116,8 @@ export class Fold {
   /** Starts a fold when one is due. Called every few ms. */
   poke(): void {
     if (this.running || this.held > 0 || this.failure !== null) return;
-    if (this.keys.dirty.length === 0 && this.clears.size === 0 && this.journal.backlogBytes === 0) return;
+    const { dirty, dirtyRecords } = this.keys;
+    if (dirty.length + dirtyRecords.length === 0 && this.clears.size === 0 && this.journal.backlogBytes === 0) return;
     const now = this.clock.monotonic();
     if (this.firstDirtyMs === 0) this.firstDirtyMs = now;
     if (now - this.pokeMs >= FOLD_LOOK_MS) {
@@ -175,8 +179,10 @@ export class Fold {
   }
 
   private async foldAll(): Promise<void> {
-    const written = this.keys.dirty;
+    const written: (StoredKey | number)[] = this.keys.dirty;
     this.keys.dirty = [];
+    for (const a of this.keys.dirtyRecords) written.push(a);
+    this.keys.dirtyRecords = [];
     const clears = [...this.clears];
     this.flushesAtStart = this.flushes;
     // in order of place over all transactions: each page of the table is then written by one of them, and not by all
@@ -187,12 +193,16 @@ export class Fold {
         // a commit that takes long is in everybody's way; clients are kept waiting anyway when the backlog is large
         const rows = FOLD_TRANSACTION_ROWS * (this.journal.backlogBytes > this.politeBytes ? 4 : 1);
         const end = Math.min(list.length, done + rows);
-        await this.transaction(list.slice(done, end), clears.splice(0));
+        await this.transaction(list, done, end, clears.splice(0));
         done = end;
       } while (done < list.length);
     } catch (error) {
       for (let i = done; i < list.length; i++) {
         const o = list[i];
+        if (typeof o === 'number') {
+          this.putBack(o);
+          continue;
+        }
         // encoded and written to again since: it is in the new list already
         const listed = (o.flags & FOLDING) !== 0 && (o.flags & DIRTY) !== 0;
         o.flags = (o.flags & ~FOLDING) | DIRTY;
@@ -204,11 +214,51 @@ export class Fold {
     }
   }
 
-  /** The objects by slot, in linear time; a long list in steps, between which clients have their turn. */
-  private async inSlotOrder(list: readonly StoredKey[]): Promise<StoredKey[]> {
+  /** A record that was to be folded and was not is to be folded again. */
+  private putBack(a: number): void {
+    if (a === 0) return;
+    const { keys } = this;
+    const { packed } = keys;
+    if (packed.flags(a) & LISTED_DIRTY) {
+      // it had not come to its turn
+      keys.dirtyRecords.push(a);
+      return;
+    }
+    const x = this.currentOf(a);
+    if (typeof x === 'number') {
+      const flags = packed.flags(x);
+      if ((flags & LISTED_DIRTY) === 0) keys.dirtyRecords.push(x);
+      packed.setFlags(x, (flags & ~FOLDING) | DIRTY | LISTED_DIRTY);
+    } else if (x !== null) {
+      if ((x.flags & DIRTY) === 0) keys.dirty.push(x);
+      x.flags = (x.flags & ~FOLDING) | DIRTY;
+    }
+    if (x !== a) packed.unlist(a, FOLDING);
+  }
+
+  /**
+   * What the key is now whose record was encoded: that, another record, or an object; null when it has gone with its
+   * database. Being folded keeps a key in memory.
+   */
+  private currentOf(a: number): StoredKey | number | null {
+    const { keys } = this;
+    const { packed } = keys;
+    if ((packed.flags(a) & DEAD) === 0) return a;
+    const key = packed.key(a);
+    const shard = keys.shard(keys.databases[packed.db(a)], packed.slot(a));
+    const b = shard.packed.findKey(key);
+    if (b !== 0) return packed.flags(b) & FOLDING ? b : null;
+    const o = shard.objects.get(key);
+    return o !== undefined && o.flags & FOLDING ? o : null;
+  }
+
+  /** Objects and records by slot, in linear time; a long list in steps, between which clients have their turn. */
+  private async inSlotOrder(list: readonly (StoredKey | number)[]): Promise<(StoredKey | number)[]> {
+    const { packed } = this.keys;
+    const slotOf = (x: StoredKey | number) => (typeof x === 'number' ? packed.slot(x) : x.slot);
     const starts = new Int32Array(SLOTS + 1);
-    const out = new Array<StoredKey>(list.length);
-    const inSteps = async (step: (o: StoredKey) => void): Promise<void> => {
+    const out = new Array<StoredKey | number>(list.length);
+    const inSteps = async (step: (x: StoredKey | number) => void): Promise<void> => {
       for (let at = 0; at < list.length; ) {
         const end = Math.min(list.length, at + FOLD_SORT_OBJECTS);
         for (; at < end; at++) step(list[at]);
@@ -216,18 +266,22 @@ export class Fold {
       }
     };
     await inSteps((o) => {
-      starts[o.slot + 1]++;
+      starts[slotOf(o) + 1]++;
     });
     for (let i = 0; i < SLOTS; i++) starts[i + 1] += starts[i];
     await inSteps((o) => {
-      out[starts[o.slot]++] = o;
+      out[starts[slotOf(o)]++] = o;
     });
     return out;
   }
 
-  /** Folds these in one transaction. */
-  private async transaction(list: StoredKey[], clears: Database[]): Promise<void> {
-    const end = list.length;
+  /** Folds list[start, end) in one transaction. A record of which nothing is to be folded is 0 in the list then. */
+  private async transaction(
+    list: (StoredKey | number)[],
+    start: number,
+    end: number,
+    clears: Database[],
+  ): Promise<void> {
     const floors = clears.map((db) => db.floor);
     await this.engine.beginRows();
     this.sliceMs = this.clock.monotonic();
@@ -246,7 +300,7 @@ export class Fold {
         meta.keys[clears[i].index] = 0;
         meta.expires[clears[i].index] = 0;
       }
-      for (let at = 0; at < end; ) {
+      for (let at = start; at < end; ) {
         const batch: RowBatch = {
           bytes: this.w.buf,
           puts: [],
@@ -258,7 +312,10 @@ export class Fold {
         this.w.reset();
         const from = at;
         while (at < end && at - from < FOLD_SLICE_ROWS && this.w.pos < FOLD_SLICE_BYTES) {
-          rowFlags.push(this.encode(list[at], batch));
+          const x = list[at];
+          const flags = typeof x === 'number' ? this.encodeRecord(x, batch) : this.encode(x, batch);
+          if (flags < 0 && typeof x === 'number') list[at] = 0;
+          rowFlags.push(flags);
           at++;
         }
         batch.bytes = this.w.buf.subarray(0, this.w.pos) as Buffer;
@@ -271,7 +328,7 @@ export class Fold {
       await this.journal.flush();
       meta.names = this.keys.names.map((db) => db.index);
       meta.swapsUpTo = this.journal.committed;
-      for (let i = 0; i < end; i++) this.account(meta, list[i], rowFlags[i]);
+      for (let i = start; i < end; i++) this.account(meta, list[i], rowFlags[i - start]);
       await this.engine.commitRows({ 'rows.meta': Buffer.from(JSON.stringify(meta)) });
     } catch (error) {
       await this.engine.rollbackRows();
@@ -279,8 +336,8 @@ export class Fold {
     }
     this.meta = meta;
     for (const db of clears) this.clears.delete(db);
-    for (let i = 0; i < end; i++) this.settle(list[i], rowFlags[i]);
-    this.rows += end;
+    for (let i = start; i < end; i++) this.settle(list[i], rowFlags[i - start]);
+    this.rows += end - start;
     await this.giveWay();
   }
 
@@ -305,27 +362,59 @@ export class Fold {
   /** False for an object whose database has been flushed since it was written. */
   private isCurrent(o: StoredKey): boolean {
     if (this.flushes === this.flushesAtStart) return true;
-    return this.keys.shard(this.keys.databases[o.db], o.slot).map.get(o.key) === o;
+    return this.keys.shard(this.keys.databases[o.db], o.slot).objects.get(o.key) === o;
   }
 
-  private account(meta: RowsMeta, o: StoredKey, flags: number): void {
-    if (flags < 0 || !this.isCurrent(o)) return;
-    meta.keys[o.db] += (flags & ROW_LIVE ? 1 : 0) - (o.flags & ROW_LIVE ? 1 : 0);
-    meta.expires[o.db] += (flags & ROW_EXPIRES ? 1 : 0) - (o.flags & ROW_EXPIRES ? 1 : 0);
+  private account(meta: RowsMeta, x: StoredKey | number, flags: number): void {
+    if (flags < 0) return;
+    const o = typeof x === 'number' ? this.currentOf(x) : this.isCurrent(x) ? x : null;
+    if (o === null) return;
+    const { packed } = this.keys;
+    const before = typeof o === 'number' ? packed.flags(o) : o.flags;
+    const db = typeof o === 'number' ? packed.db(o) : o.db;
+    meta.keys[db] += (flags & ROW_LIVE ? 1 : 0) - (before & ROW_LIVE ? 1 : 0);
+    meta.expires[db] += (flags & ROW_EXPIRES ? 1 : 0) - (before & ROW_EXPIRES ? 1 : 0);
   }
 
   /** After the commit: the object may leave memory again, and a reaped tombstone does. */
-  private settle(o: StoredKey, flags: number): void {
+  private settle(o: StoredKey | number, flags: number): void {
+    if (typeof o === 'number') {
+      if (o !== 0) this.settleRecord(o, flags);
+      return;
+    }
     o.flags &= ~FOLDING;
     if (flags < 0 || !this.isCurrent(o)) return;
-    o.flags = (o.flags & ~(ROW_LIVE | ROW_EXPIRES | ROW_EXISTS)) | flags;
+    o.flags = (o.flags & ~ROW_FLAGS) | flags;
     if (flags === 0 && (o.flags & DIRTY) === 0) this.keys.evict(this.keys.databases[o.db], o);
+  }
+
+  private settleRecord(a: number, flags: number): void {
+    const { packed } = this.keys;
+    const x = this.currentOf(a);
+    if (typeof x === 'number') packed.setFlags(x, (packed.flags(x) & ~(ROW_FLAGS | FOLDING)) | flags);
+    else if (x !== null) x.flags = (x.flags & ~(ROW_FLAGS | FOLDING)) | flags;
+    if (x !== a) packed.unlist(a, FOLDING);
+  }
+
+  /** As `encode`, of a packed key. */
+  private encodeRecord(a: number, batch: RowBatch): number {
+    const { packed } = this.keys;
+    const flags = packed.flags(a);
+    if (flags & DEAD || (flags & DIRTY) === 0) {
+      packed.unlist(a, LISTED_DIRTY);
+      return -1;
+    }
+    packed.setFlags(a, (flags & ~(DIRTY | LISTED_DIRTY)) | FOLDING);
+    return this.encodeRow(packed.copy(a), batch);
   }
 
   /** Encodes one object into the batch; returns its ROW_ flags, or -1 when there is nothing to write. */
   private encode(o: StoredKey, batch: RowBatch): number {
     o.flags = (o.flags & ~DIRTY) | FOLDING;
-    if (!this.isCurrent(o)) return -1;
+    return this.isCurrent(o) ? this.encodeRow(o, batch) : -1;
+  }
+
+  private encodeRow(o: StoredKey, batch: RowBatch): number {
     const w = this.w;
     const pos = positionOf(o.slot, o.key);
     const key = w.pos;

@@ -38,6 +38,20 @@ export function secretHash(key: string): number {
   return h ^ (h >>> 15);
 }
 
+/** The same of a key's bytes: buf[start, end). */
+export function secretHashOfBytes(buf: Uint8Array, start: number, end: number): number {
+  let h = SEED ^ (end - start);
+  let i = start;
+  for (; i + 3 < end; i += 4) {
+    h = Math.imul(h ^ (buf[i] | (buf[i + 1] << 8) | (buf[i + 2] << 16) | (buf[i + 3] << 24)), FACTOR_1);
+    h ^= h >>> 15;
+  }
+  for (; i < end; i++) h = Math.imul(h ^ buf[i], FACTOR_1);
+  h ^= h >>> 16;
+  h = Math.imul(h, FACTOR_2);
+  return h ^ (h >>> 15);
+}
+
 export class KeyMap<T extends { readonly key: string }> {
   size = 0;
   private table = NO_TABLE;

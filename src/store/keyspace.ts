@@ -25,13 +25,12 @@ import { alive, liveSiblings, shownSibling } from '../types/register.ts';
 import { type Addition, Entry, type EntryRef, type KeyEvent, KeyState } from '../types/state.ts';
 import { viewOf } from '../types/view.ts';
 import type { Journal } from './journal.ts';
-import type { KeyFilter } from './key-filter.ts';
-import { KeyMap } from './key-map.ts';
 import {
   COUNTED,
   COUNTED_EXPIRES,
   COUNTER,
   DIRTY,
+  FOLDING,
   OVERFLOW,
   RAW,
   ROW_EXISTS,
@@ -41,16 +40,19 @@ import {
   StoredKey,
   TEXT,
 } from './object.ts';
+import { canPack, DEAD, isPackable, LISTED_DIRTY, LISTED_STALE, PackedKeys } from './packed.ts';
 import {
   recordEvent,
   recordFlush,
   recordForget,
   recordOverwrite,
+  recordOverwriteBytes,
   recordState,
   recordStateBytes,
   recordStep,
   recordSwap,
 } from './records.ts';
+import { Shard } from './shard.ts';
 
 /** Thrown when a command needs a key that is not resident. */
 export const MISS = { miss: true };
@@ -66,51 +68,19 @@ export interface KeyPlace {
   whole?: boolean;
 }
 
-/** What the journal says of a partition beyond its rows, from a start until it has been applied (`store/replay`). */
-export interface Behind {
-  /** Where its records are, in order. */
-  places: Float64Array;
-  /** It has no rows: once these are applied, the partition is complete. */
-  complete: boolean;
-}
-
-/** The keys of one partition of one database. */
-export class Shard {
-  readonly map = new KeyMap<StoredKey>();
-  /** Every key of the partition that has a row is resident, so a key that isn't here does not exist. */
-  complete: boolean;
-  /** Keys that may have a row though they are not here; null while nobody knows. */
-  filter: KeyFilter | null = null;
-  /** Grows with each key that comes in: tells a scan that its sorted view is old. */
-  additions = 0;
-  /** While it is set, `map` is empty, and no key is known to be absent. */
-  behind: Behind | null = null;
-  /** Keys in order of place, made by the first scan that passes. */
-  sorted: { additions: number; keys: StoredKey[]; places: Float64Array } | null = null;
-
-  constructor(complete: boolean) {
-    this.complete = complete;
-  }
-
-  /** True when a key that isn't in `map` has no row either. */
-  lacks(key: string): boolean {
-    return this.complete || (this.filter !== null && !this.filter.has(key));
-  }
-}
-
 export class Database {
   /** Its number in rows and records; clients' numbers are mapped to it (`SWAPDB`). */
   readonly index: number;
-  shards: Shard[] = [];
+  shards: Shard[];
   /** Live keys (those past their deadlines included until they are removed), and how many have a deadline. */
   keys = 0;
   expires = 0;
   /** Everything at or below this hlc is void (`FLUSHDB`). */
   floor = 0;
 
-  constructor(index: number, partitions: number, complete: boolean) {
+  constructor(index: number, shards: Shard[]) {
     this.index = index;
-    for (let i = 0; i < partitions; i++) this.shards.push(new Shard(complete));
+    this.shards = shards;
   }
 }
 
@@ -153,6 +123,8 @@ export interface Seen {
 
 export class Keyspace {
   readonly databases: Database[] = [];
+  /** The records of packed keys. */
+  readonly packed = new PackedKeys();
   /** Client's database number → database. */
   names: Database[] = [];
   /** What the last MISS needs. */
@@ -163,8 +135,9 @@ export class Keyspace {
   seconds = 0;
   /** Reckoned bytes of all resident objects. */
   bytes = 0;
-  /** Objects to fold. */
+  /** Objects and records to fold. */
   dirty: StoredKey[] = [];
+  dirtyRecords: number[] = [];
   /** This node's actor. */
   actor: number;
   /** This node is the only member: nothing concurrent can be elsewhere, so chains survive restarts and records can go. */
@@ -178,6 +151,7 @@ export class Keyspace {
   firm = false;
   /** In a cluster: objects whose Merkle terms are to be worked out again. Null while alone. */
   stale: StoredKey[] | null = null;
+  staleRecords: number[] = [];
   /** Counts what other nodes' events have changed here; when a key of each slot was last one of these. */
   news = 0;
   readonly newsAt = new Float64Array(SLOTS);
@@ -189,8 +163,11 @@ export class Keyspace {
   onOwn: (() => void) | null = null;
   /** The object that was looked up last: of a command on one key, that key's. */
   lastFound: StoredKey | null = null;
+  /** Its record, when it is packed; else 0. */
+  lastRecord = 0;
   onLoaded: ((o: StoredKey) => void) | null = null;
   onLeave: ((o: StoredKey) => void) | null = null;
+  onLeaveRecord: ((a: number) => void) | null = null;
   onFlushed: ((db: Database) => void) | null = null;
   /** In a cluster: this node may remove the keys of this slot that are past their deadlines. */
   mayExpire: ((slot: number) => boolean) | null = null;
@@ -224,11 +201,20 @@ export class Keyspace {
     this.partitions = options.partitions;
     this.shift = Math.log2(SLOTS / options.partitions);
     for (let i = 0; i < options.databases; i++)
-      this.databases.push(new Database(i, options.partitions, options.complete));
+      this.databases.push(new Database(i, this.shards(options.partitions, options.complete)));
     this.names = [...this.databases];
   }
 
   // ------------------------------------------------------------------ finding
+
+  /** A partition's keys: none. */
+  newShard(complete: boolean): Shard {
+    return new Shard(complete, this.packed, this.unpack);
+  }
+
+  private shards(partitions: number, complete: boolean): Shard[] {
+    return Array.from({ length: partitions }, () => this.newShard(complete));
+  }
 
   shard(db: Database, slot: number): Shard {
     return db.shards[slot >> this.shift];
@@ -241,19 +227,60 @@ export class Keyspace {
   /** The object of a key in whatever state, or null where it is known not to exist. Throws MISS. */
   object(db: Database, key: string, slot: number): StoredKey | null {
     const shard = db.shards[slot >> this.shift];
-    const o = shard.map.get(key);
+    const o = shard.get(key);
     if (o !== undefined) {
       // written only when it changes: a read should not dirty the object's memory
       if (o.used !== this.seconds) o.used = this.seconds;
       this.lastFound = o;
+      this.lastRecord = 0;
       return o;
     }
-    if (shard.lacks(key)) {
-      this.lastFound = null;
-      return null;
+    this.absent(shard, db, key, slot);
+    return null;
+  }
+
+  /** A key is not in memory: throws MISS unless it is known not to exist. */
+  private absent(shard: Shard, db: Database, key: string, slot: number): void {
+    if (!shard.lacks(key)) {
+      this.missing = { db, key, slot };
+      throw MISS;
     }
-    this.missing = { db, key, slot };
-    throw MISS;
+    this.lastFound = null;
+    this.lastRecord = 0;
+  }
+
+  /**
+   * The record of the key in buf[start, end), a live string; 0 for a key that is not packed: look for its object. Counts
+   * a hit.
+   */
+  findRecord(db: Database, buf: Uint8Array, start: number, end: number, slot: number): number {
+    const a = db.shards[slot >> this.shift].packed.find(buf, start, end);
+    if (a === 0) return 0;
+    this.packed.setUsed(a, this.seconds);
+    this.lastRecord = a;
+    this.stats.hits++;
+    this.stats.siblings[1]++;
+    return a;
+  }
+
+  /** The hash of the context of the key that was looked up last. */
+  lastHash(): number {
+    return this.lastRecord !== 0 ? this.packed.contextHash(this.lastRecord) : (this.lastFound?.contextHash() ?? 0);
+  }
+
+  /** Hash of the context of the key in buf[start, end). Throws MISS. */
+  hashOf(db: Database, buf: Buffer, start: number, end: number, slot: number): number {
+    const shard = db.shards[slot >> this.shift];
+    const a = shard.packed.find(buf, start, end);
+    if (a !== 0) {
+      this.packed.setUsed(a, this.seconds);
+      return this.packed.contextHash(a);
+    }
+    const key = buf.latin1Slice(start, end);
+    const o = shard.objects.get(key);
+    if (o === undefined) this.absent(shard, db, key, slot);
+    else if (o.used !== this.seconds) o.used = this.seconds;
+    return o?.contextHash() ?? 0;
   }
 
   /** For what needs all keys, or their number: throws MISS while a part of the journal has not been replayed. */
@@ -266,7 +293,7 @@ export class Keyspace {
   /** True when `object` would not throw. */
   isResident(db: Database, key: string, slot: number): boolean {
     const shard = db.shards[slot >> this.shift];
-    return shard.map.has(key) || shard.lacks(key);
+    return shard.has(key) || shard.lacks(key);
   }
 
   /** A live key, or null. Counts a hit or a miss. Throws MISS. */
@@ -354,46 +381,126 @@ export class Keyspace {
 
   /** Puts an object into its shard. */
   adopt(shard: Shard, o: StoredKey): void {
-    shard.map.set(o);
+    shard.objects.set(o);
     shard.additions++;
     this.account(o);
   }
 
-  /** A shard's objects in order of place: made when keys have come or gone since. */
-  inOrder(shard: Shard): { keys: StoredKey[]; places: Float64Array } {
+  /** Puts in an object that has just been made of something else: packed, if it can be. */
+  admit(shard: Shard, o: StoredKey): void {
+    if (!canPack(o) || !(o.flags & COUNTED)) {
+      this.adopt(shard, o);
+      return;
+    }
+    const a = this.packed.pack(o);
+    shard.packed.add(a);
+    shard.additions++;
+    this.bytes += this.packed.cost(a);
+  }
+
+  /** A packed key becomes an object. Lists that name the record will find it DEAD, and the object in their stead. */
+  private readonly unpack = (shard: Shard, a: number): StoredKey => {
+    const o = this.packed.copy(a);
+    this.dropRecord(shard, a);
+    this.adopt(shard, o);
+    if (o.flags & DIRTY) this.dirty.push(o);
+    if (o.flags & STALE) this.stale?.push(o);
+    return o;
+  };
+
+  private dropRecord(shard: Shard, a: number): void {
+    this.bytes -= this.packed.cost(a);
+    shard.packed.remove(a);
+    this.packed.leave(a);
+  }
+
+  /** Packs an object that nobody has used for a while and no list names. */
+  repack(shard: Shard, o: StoredKey): void {
+    if (o.flags & (DIRTY | STALE | FOLDING) || !canPack(o) || !(o.flags & COUNTED)) return;
+    shard.objects.delete(o.key);
+    this.bytes -= o.cost;
+    o.cost = 0;
+    this.admit(shard, o);
+  }
+
+  /** Moves the records of a chunk to others, but for those that lists name. */
+  private vacate(chunk: number): void {
+    const { packed } = this;
+    packed.slab.close(chunk);
+    for (const a of packed.slab.places(chunk)) {
+      const flags = packed.flags(a);
+      if (flags === 0 || flags & (DEAD | LISTED_DIRTY | LISTED_STALE | FOLDING)) continue;
+      const n = packed.valueBytes(a);
+      const shard = this.databases[packed.db(a)].shards[packed.slot(a) >> this.shift];
+      const b = packed.move(a, n);
+      const start = packed.valueStart(a);
+      packed.setValue(b, packed.bytes(a), start, start + n);
+      shard.packed.replace(a, b);
+      packed.leave(a);
+    }
+  }
+
+  /** Gives memory back of which little is used. Called now and then. */
+  tidy(): void {
+    const chunk = this.packed.slab.sparse();
+    if (chunk !== 0) this.vacate(chunk);
+  }
+
+  /** A shard's keys in order of place: made when keys have come or gone since. */
+  inOrder(shard: Shard): { names: string[]; places: Float64Array } {
     if (shard.sorted !== null && shard.sorted.additions === shard.additions) return shard.sorted;
-    const list = [...shard.map.values()].map((o) => ({ o, place: positionOf(o.slot, o.key) }));
+    const list: { name: string; place: number }[] = [];
+    for (const o of shard.objects.values()) list.push({ name: o.key, place: positionOf(o.slot, o.key) });
+    for (const a of shard.packed.values()) {
+      const name = this.packed.key(a);
+      list.push({ name, place: positionOf(this.packed.slot(a), name) });
+    }
     list.sort((a, b) => a.place - b.place);
     const places = Float64Array.from(list, (x) => x.place);
-    shard.sorted = { additions: shard.additions, keys: list.map((x) => x.o), places };
+    shard.sorted = { additions: shard.additions, names: list.map((x) => x.name), places };
     return shard.sorted;
   }
 
-  /** Resident objects with first <= place < end. */
-  inPlaces(shard: Shard, first: number, end: number): StoredKey[] {
-    const { keys, places } = this.inOrder(shard);
+  /** Resident keys with first <= place < end. */
+  inPlaces(shard: Shard, first: number, end: number): string[] {
+    const { names, places } = this.inOrder(shard);
     let lo = 0;
-    let hi = keys.length;
+    let hi = names.length;
     while (lo < hi) {
       const mid = (lo + hi) >>> 1;
       if (places[mid] < first) lo = mid + 1;
       else hi = mid;
     }
     let to = lo;
-    while (to < keys.length && places[to] < end) to++;
-    return keys.slice(lo, to);
+    while (to < names.length && places[to] < end) to++;
+    return names.slice(lo, to);
+  }
+
+  /** Is this key of a shard live? */
+  livesIn(shard: Shard, name: string): boolean {
+    if (shard.packed.findKey(name) !== 0) return true;
+    const o = shard.objects.get(name);
+    return o !== undefined && this.isLive(o);
   }
 
   /** Takes an object out of memory. */
   evict(db: Database, o: StoredKey): void {
     this.onLeave?.(o);
     const shard = db.shards[o.slot >> this.shift];
-    shard.map.delete(o.key);
+    shard.objects.delete(o.key);
     // one without a row is gone altogether
     if (o.flags & ROW_EXISTS) shard.filter?.add(o.key);
     shard.additions++;
     this.bytes -= o.cost;
     o.cost = 0;
+  }
+
+  /** The same of a packed key. */
+  evictRecord(shard: Shard, a: number): void {
+    this.onLeaveRecord?.(a);
+    if (this.packed.flags(a) & ROW_EXISTS) shard.filter?.add(this.packed.key(a));
+    shard.additions++;
+    this.dropRecord(shard, a);
   }
 
   private account(o: StoredKey): void {
@@ -420,6 +527,70 @@ export class Keyspace {
       o.flags |= DIRTY;
       this.dirty.push(o);
     }
+  }
+
+  /** The same of a packed key. */
+  private changedRecord(a: number, flags: number): void {
+    this.stats.events++;
+    if (this.stale !== null && (flags & STALE) === 0) {
+      flags |= STALE;
+      if ((flags & LISTED_STALE) === 0) {
+        flags |= LISTED_STALE;
+        this.staleRecords.push(a);
+      }
+    }
+    if ((flags & DIRTY) === 0) {
+      flags |= DIRTY;
+      if ((flags & LISTED_DIRTY) === 0) {
+        flags |= LISTED_DIRTY;
+        this.dirtyRecords.push(a);
+      }
+    }
+    this.packed.setFlags(a, flags);
+  }
+
+  /** Puts a value into a record, or into a larger one in its place; returns which. */
+  private setRecordValue(shard: Shard, a: number, buf: Uint8Array, start: number, end: number): number {
+    const { packed } = this;
+    let b = a;
+    if (!packed.fits(a, end - start)) {
+      b = packed.move(a, end - start);
+      this.bytes += packed.cost(b) - packed.cost(a);
+      shard.packed.replace(a, b);
+      packed.leave(a);
+      // lists name the old one, which they will find dead
+      const flags = packed.flags(b);
+      let listed = 0;
+      if (flags & DIRTY) {
+        listed |= LISTED_DIRTY;
+        this.dirtyRecords.push(b);
+      }
+      if (flags & STALE) {
+        listed |= LISTED_STALE;
+        this.staleRecords.push(b);
+      }
+      packed.setFlags(b, flags | listed);
+    }
+    packed.setValue(b, buf, start, end);
+    return b;
+  }
+
+  /** A record for a key that the shard's table has just been found not to have. */
+  private newRecord(
+    db: Database,
+    shard: Shard,
+    slot: number,
+    buf: Uint8Array,
+    keyStart: number,
+    keyEnd: number,
+    valueBytes: number,
+  ): number {
+    const a = this.packed.make(db.index, slot, buf, keyStart, keyEnd, valueBytes);
+    shard.packed.addMissed(a, buf, keyStart, keyEnd);
+    shard.additions++;
+    this.bytes += this.packed.cost(a);
+    db.keys++;
+    return a;
   }
 
   /** Brings the database's counts up to date with one object. */
@@ -560,22 +731,48 @@ export class Keyspace {
   }
 
   /**
-   * An overwrite read from the journal: by far the most there are, so the simple case is done without an event.
+   * An overwrite read from the journal, or sent by its coordinator: by far the most there are, so the simple case is done
+   * without an event. Its key is buf[keyStart, keyEnd), its value buf[valueStart, valueEnd).
    * False when it is not simple, or not next in its key's chain.
    */
   replayOverwrite(
     db: Database,
-    key: string,
+    buf: Buffer,
+    keyStart: number,
+    keyEnd: number,
     slot: number,
     actor: number,
     to: number,
     from: number,
     start: number,
     deadline: number,
-    value: string,
+    valueStart: number,
+    valueEnd: number,
   ): boolean {
     if (to <= db.floor) return true;
-    const o = this.ensure(db, key, slot);
+    const shard = db.shards[slot >> this.shift];
+    if (deadline === 0 && isPackable(keyEnd - keyStart, valueEnd - valueStart)) {
+      const { packed } = this;
+      let a = shard.packed.find(buf, keyStart, keyEnd);
+      if (a !== 0) {
+        if (packed.to(a) !== from || packed.actor(a) !== actor || packed.from(a) !== start) return false;
+        a = this.setRecordValue(shard, a, buf, valueStart, valueEnd);
+        packed.setTo(a, to);
+        packed.setUsed(a, this.seconds);
+      } else if (this.isNew(db, shard, buf, keyStart, keyEnd, slot)) {
+        a = this.newRecord(db, shard, slot, buf, keyStart, keyEnd, valueEnd - valueStart);
+        packed.setStamps(a, actor, start, to);
+        packed.setUsed(a, this.seconds);
+        packed.setValue(a, buf, valueStart, valueEnd);
+      }
+      if (a !== 0) {
+        this.clock.observe(to);
+        this.newsAt[slot] = ++this.news;
+        this.changedRecord(a, packed.flags(a) & ~(RAW | TEXT));
+        return true;
+      }
+    }
+    const o = this.ensure(db, buf.latin1Slice(keyStart, keyEnd), slot);
     if (o.state !== null || o.rest !== null || o.flags & COUNTER) return false;
     if (o.to === 0) {
       o.actor = actor;
@@ -585,9 +782,25 @@ export class Keyspace {
     this.newsAt[slot] = ++this.news;
     o.to = to;
     o.type = STRING;
-    o.value = value;
+    o.value = buf.latin1Slice(valueStart, valueEnd);
     o.deadline = deadline;
     this.changed(db, o);
+    return true;
+  }
+
+  /** Is nothing known of a key that is not packed, nor on disk? Throws MISS where that can't be told. */
+  private isNew(
+    db: Database,
+    shard: Shard,
+    buf: Buffer,
+    start: number,
+    end: number,
+    slot: number,
+  ): boolean {
+    if (shard.complete && shard.objects.size === 0) return true;
+    const key = buf.latin1Slice(start, end);
+    if (shard.objects.has(key)) return false;
+    this.absent(shard, db, key, slot);
     return true;
   }
 
@@ -690,7 +903,22 @@ export class Keyspace {
     if (o === null) {
       o = fresh;
       o.used = this.seconds;
-      this.adopt(db.shards[o.slot >> this.shift], o);
+      this.clock.observe(o.to);
+      this.newsAt[o.slot] = ++this.news;
+      recordStateBytes(this.journal.w, db.index, o.key, buf, start, end);
+      const shard = db.shards[o.slot >> this.shift];
+      if (canPack(o)) {
+        const a = this.packed.pack(o);
+        shard.packed.add(a);
+        shard.additions++;
+        this.bytes += this.packed.cost(a);
+        db.keys++;
+        this.changedRecord(a, COUNTED);
+        return true;
+      }
+      this.adopt(shard, o);
+      this.changed(db, o);
+      return true;
     } else {
       if (o.state !== null || o.rest !== null || o.to !== 0) return null;
       o.actor = fresh.actor;
@@ -800,6 +1028,49 @@ export class Keyspace {
   }
 
   // ------------------------------------------------------------------ strings
+
+  /**
+   * As `set`, without a deadline, of a key and a value as bytes: buf[keyStart, keyEnd) and buf[valueStart, valueEnd).
+   * False, and nothing is done, when that takes an object.
+   */
+  setBytes(
+    db: Database,
+    buf: Buffer,
+    keyStart: number,
+    keyEnd: number,
+    slot: number,
+    valueStart: number,
+    valueEnd: number,
+  ): boolean {
+    if (!isPackable(keyEnd - keyStart, valueEnd - valueStart)) return false;
+    const { packed } = this;
+    const me = this.actor;
+    const shard = db.shards[slot >> this.shift];
+    let a = shard.packed.find(buf, keyStart, keyEnd);
+    let from: number;
+    let start: number;
+    let to: number;
+    if (a !== 0) {
+      from = packed.to(a);
+      if (packed.actor(a) !== me || !(this.sole || from > this.chainStart)) return false;
+      start = packed.from(a);
+      to = this.clock.next();
+      a = this.setRecordValue(shard, a, buf, valueStart, valueEnd);
+      packed.setTo(a, to);
+    } else {
+      if (!this.isNew(db, shard, buf, keyStart, keyEnd, slot)) return false;
+      to = this.clock.next();
+      from = start = to - 1;
+      a = this.newRecord(db, shard, slot, buf, keyStart, keyEnd, valueEnd - valueStart);
+      packed.setStamps(a, me, start, to);
+      packed.setValue(a, buf, valueStart, valueEnd);
+    }
+    packed.setUsed(a, this.seconds);
+    this.made?.add(slot, -1, null);
+    recordOverwriteBytes(this.journal.w, db.index, buf, keyStart, keyEnd, me, to, from, start, valueStart, valueEnd);
+    this.changedRecord(a, packed.flags(a) & ~(RAW | TEXT));
+    return true;
+  }
 
   /**
    * Overwrites the key, of whatever type, with a register. `o` is what `object` gave for it.
@@ -1163,14 +1434,20 @@ export class Keyspace {
   applyFlush(db: Database, floor: number): void {
     db.floor = floor;
     const kept: StoredKey[] = [];
+    const { packed } = this;
     for (const shard of db.shards) {
-      for (const o of shard.map.values()) {
+      for (const o of shard.objects.values()) {
         this.bytes -= o.cost;
         if ((o.state?.context.highest() ?? o.to) > floor) kept.push(o);
       }
+      for (const a of shard.packed.values()) {
+        this.bytes -= packed.cost(a);
+        if (packed.to(a) > floor) kept.push(packed.copy(a));
+        packed.leave(a);
+      }
     }
     // rows that are still there are below the floor, so an empty complete shard tells the truth
-    for (let i = 0; i < db.shards.length; i++) db.shards[i] = new Shard(true);
+    for (let i = 0; i < db.shards.length; i++) db.shards[i] = this.newShard(true);
     this.dirty = this.dirty.filter((o) => o.db !== db.index);
     db.keys = 0;
     db.expires = 0;

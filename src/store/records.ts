@@ -103,6 +103,32 @@ export function recordOverwrite(
   finish(w, at);
 }
 
+/** The same without a deadline, of a key and a value as bytes of buf. */
+export function recordOverwriteBytes(
+  w: ByteWriter,
+  db: number,
+  buf: Uint8Array,
+  keyStart: number,
+  keyEnd: number,
+  actor: number,
+  to: number,
+  from: number,
+  start: number,
+  valueStart: number,
+  valueEnd: number,
+): void {
+  const at = begin(w, OVERWRITE, db);
+  w.varint(keyEnd - keyStart);
+  w.copy(buf, keyStart, keyEnd);
+  w.rawStr(actorName(actor));
+  w.u53(to);
+  w.u53(from);
+  w.u53(start);
+  w.varint(0);
+  w.copy(buf, valueStart, valueEnd);
+  finish(w, at);
+}
+
 export function recordStep(
   w: ByteWriter,
   db: number,

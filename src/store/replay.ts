@@ -16,10 +16,11 @@ import type { HybridClock } from '../causality/clock.ts';
 import type { Clock, Timers } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
 import { slotOf, slotOfBytes } from '../ring/slots.ts';
-import { type Behind, type Database, type KeyPlace, type Keyspace, Shard } from './keyspace.ts';
+import type { Database, KeyPlace, Keyspace } from './keyspace.ts';
 import { CompactRecord, readRecord } from './records.ts';
 import { replayCompact } from './replica.ts';
 import type { Residency } from './residency.ts';
+import type { Behind } from './shard.ts';
 
 /** Batches below this many bytes are put together into blocks of that many, so that there are not too many to keep. */
 const BLOCK_BYTES = 1024 * 1024;
@@ -348,13 +349,15 @@ export class Replay {
     shard.behind = null;
     shard.complete = behind.complete;
     try {
-      for (const o of found) this.keys.adopt(shard, o);
-      for (const o of found) this.keys.onLoaded?.(o);
+      for (const o of found) {
+        this.keys.onLoaded?.(o);
+        this.keys.admit(shard, o);
+      }
       this.applyAll(db, behind.places);
       this.keys.behind--;
     } catch (error) {
       // what is half done must not be seen
-      const hidden = new Shard(false);
+      const hidden = this.keys.newShard(false);
       hidden.behind = behind;
       db.shards[partition] = hidden;
       throw error;

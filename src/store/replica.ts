@@ -78,14 +78,18 @@ export function replayCompact(
   buf: Buffer,
 ): { key: string; event: KeyEvent } | null {
   const { keyStart, keyEnd, actor, to, from, start } = record;
-  const key = buf.latin1Slice(keyStart, keyEnd);
   const slot = slotOfBytes(buf, keyStart, keyEnd);
   if (record.kind === OVERWRITE) {
-    const { deadline } = record;
-    const value = buf.latin1Slice(record.valueStart, record.end);
-    if (keys.replayOverwrite(db, key, slot, actor, to, from, start, deadline, value)) return null;
-    return { key, event: overwriteEvent({ actor, to, from, start, deadline, value }) };
+    const { deadline, valueStart, end } = record;
+    if (keys.replayOverwrite(db, buf, keyStart, keyEnd, slot, actor, to, from, start, deadline, valueStart, end))
+      return null;
+    const value = buf.latin1Slice(valueStart, end);
+    return {
+      key: buf.latin1Slice(keyStart, keyEnd),
+      event: overwriteEvent({ actor, to, from, start, deadline, value }),
+    };
   }
+  const key = buf.latin1Slice(keyStart, keyEnd);
   const { sum } = record;
   if (keys.replayStep(db, key, slot, actor, to, from, start, sum)) return null;
   return { key, event: stepEvent({ actor, to, from, runStart: start, sum }) };

@@ -10,14 +10,21 @@ import { firstPositionOfSlot, POSITIONS, positionOf, slotOfPosition } from '../r
 import { SLOTS } from '../ring/slots.ts';
 import { NONE } from '../types/kinds.ts';
 import { KeyFilter } from './key-filter.ts';
-import type { Database, KeyPlace, Keyspace, Shard } from './keyspace.ts';
+import type { Database, KeyPlace, Keyspace } from './keyspace.ts';
 import { COUNTED, COUNTED_EXPIRES, DIRTY, FOLDING, ROW_EXISTS, ROW_EXPIRES, ROW_LIVE, StoredKey } from './object.ts';
 import { decodeObject } from './rows.ts';
+import type { Shard } from './shard.ts';
 
 /** So many keys are read at a time for the replay of a partition. */
 const FETCH_KEYS = 4096;
 /** More keys than this are not remembered as dropped without asking whether a read still cares. */
 const MAX_DROPPED = 100_000;
+
+/** A step of packing looks at so many objects, in no more partitions than this. */
+const PACK_STEP_OBJECTS = 500;
+const PACK_STEP_SHARDS = 64;
+/** Objects that nobody has used for so many seconds are packed. */
+const PACK_IDLE_SECONDS = 10;
 
 interface Waiting {
   places: KeyPlace[];
@@ -50,7 +57,9 @@ export class Residency {
   private readonly reads = new Set<number>();
   private lastRead = 0;
   private hand = 0;
-  private handIterator: IterableIterator<StoredKey> | null = null;
+  /** Objects of the hand's partition, and records of packed keys. */
+  private handIterator: IterableIterator<StoredKey | number> | null = null;
+  private packHand = 0;
   private idleSeconds = 64;
   private stopped = false;
   private whole = false;
@@ -176,15 +185,15 @@ export class Residency {
     const slot = slotOfPosition(row.pos);
     const entries = row.spread ? await this.engine.entries(row.db, row.pos, row.key) : null;
     const shard = this.keys.shard(db, slot);
-    if (shard.map.has(row.key) || this.isStale(`${row.db}:${row.key}`, read)) return true;
+    if (shard.has(row.key) || this.isStale(`${row.db}:${row.key}`, read)) return true;
     const o = this.objectOf(row, slot, entries);
     if (o === null) return false;
     if ((o.flags & ROW_EXISTS) === 0) {
       this.installAbsent({ db, key: row.key, slot }, read);
       return true;
     }
-    this.keys.adopt(shard, o);
     this.keys.onLoaded?.(o);
+    this.keys.admit(shard, o);
     return true;
   }
 
@@ -249,7 +258,7 @@ export class Residency {
   /** Remembers that a key has no row, until it is evicted like any other. */
   private installAbsent(p: KeyPlace, read: number): void {
     const shard = this.keys.shard(p.db, p.slot);
-    if (shard.complete || shard.map.has(p.key) || this.isStale(`${p.db.index}:${p.key}`, read)) return;
+    if (shard.complete || shard.has(p.key) || this.isStale(`${p.db.index}:${p.key}`, read)) return;
     this.keys.adopt(shard, this.absent(p.key, p.slot, p.db.index));
   }
 
@@ -309,7 +318,7 @@ export class Residency {
         if (db.keys === 0) {
           // counts are exact, so a database without keys needs no reading, unless tombstones are kept
           const bare = this.keys.sole || (await this.engine.range(db.index, 0, POSITIONS, 1)).length === 0;
-          if (bare) for (const shard of db.shards) if (shard.map.size === 0) shard.complete = true;
+          if (bare) for (const shard of db.shards) if (shard.size === 0) shard.complete = true;
           if (this.keys.sole || bare) continue;
         }
         for (let p = 0; p < db.shards.length; p++) {
@@ -357,7 +366,7 @@ export class Residency {
     while (looked < EVICT_STEP_OBJECTS && visited <= total && this.keys.bytes > this.limit) {
       const db = databases[Math.floor(this.hand / shards) % databases.length];
       const shard: Shard = db.shards[this.hand % shards];
-      this.handIterator ??= shard.map.values();
+      this.handIterator ??= residents(shard);
       const next = this.handIterator.next();
       if (next.done) {
         this.handIterator = null;
@@ -367,9 +376,8 @@ export class Residency {
         continue;
       }
       looked++;
-      const o = next.value;
-      if (o.flags & (DIRTY | FOLDING)) continue;
-      if (o.type !== NONE && this.keys.seconds - o.used < this.idleSeconds) continue;
+      const x = next.value;
+      if (!this.isCold(x)) continue;
       if (shard.complete) {
         // from now on the filter says which keys have a row elsewhere: so far, none
         shard.filter = new KeyFilter();
@@ -377,7 +385,47 @@ export class Residency {
       }
       shard.sorted = null;
       this.evictions++;
-      this.keys.evict(db, o);
+      if (typeof x !== 'number') this.keys.evict(db, x);
+      else {
+        if (this.reads.size > 0) this.dropped.set(`${db.index}:${this.keys.packed.key(x)}`, this.lastRead);
+        this.keys.evictRecord(shard, x);
+      }
     }
   }
+
+  /** Has it been folded, and not been used for a while? */
+  private isCold(x: StoredKey | number): boolean {
+    const { packed, seconds } = this.keys;
+    if (typeof x !== 'number') {
+      if (x.flags & (DIRTY | FOLDING)) return false;
+      return x.type === NONE || seconds - x.used >= this.idleSeconds;
+    }
+    return (packed.flags(x) & (DIRTY | FOLDING)) === 0 && seconds - packed.used(x) >= this.idleSeconds;
+  }
+
+  // ------------------------------------------------------------------ packing
+
+  /** Packs objects that could be and that nobody has used for a while, and gives back memory. Called every few ms. */
+  pack(): void {
+    const { keys } = this;
+    keys.tidy();
+    const { databases, partitions } = keys;
+    let looked = 0;
+    for (let n = 0; n < PACK_STEP_SHARDS && looked < PACK_STEP_OBJECTS; n++) {
+      const db = databases[Math.floor(this.packHand / partitions) % databases.length];
+      const shard = db.shards[this.packHand % partitions];
+      this.packHand = (this.packHand + 1) % (databases.length * partitions);
+      if (shard.objects.size === 0) continue;
+      for (const o of shard.objects.values()) {
+        looked++;
+        if (keys.seconds - o.used >= PACK_IDLE_SECONDS) keys.repack(shard, o);
+      }
+    }
+  }
+}
+
+/** What of a shard is in memory: objects, and records of packed keys. */
+function* residents(shard: Shard): IterableIterator<StoredKey | number> {
+  yield* shard.objects.values();
+  yield* shard.packed.values();
 }

@@ -10,9 +10,10 @@ import type { Engine, KeyRow } from '../ports/engine.ts';
 import { firstPositionOfSlot, POSITIONS, positionOf, slotOfPosition } from '../ring/position.ts';
 import { SLOTS } from '../ring/slots.ts';
 import { NONE } from '../types/kinds.ts';
-import type { Database, Keyspace, Shard } from './keyspace.ts';
+import type { Database, Keyspace } from './keyspace.ts';
 import { StoredKey } from './object.ts';
 import { decodeObject } from './rows.ts';
+import type { Shard } from './shard.ts';
 
 export interface ScanStep {
   keys: string[];
@@ -71,21 +72,21 @@ export class Scanner {
 
   /** Adds keys at or after `at`; returns the place to go on at, or -1 when the partition is done. */
   private stepInMemory(shard: Shard, at: number, count: number, found: string[]): number {
-    if (shard.map.size === 0) return -1;
+    if (shard.size === 0) return -1;
     const view = this.keys.inOrder(shard);
-    const { keys, places } = view;
+    const { names, places } = view;
     let lo = 0;
-    let hi = keys.length;
+    let hi = names.length;
     while (lo < hi) {
       const mid = (lo + hi) >>> 1;
       if (places[mid] < at) lo = mid + 1;
       else hi = mid;
     }
     let taken = 0;
-    for (let i = lo; i < keys.length; i++) {
+    for (let i = lo; i < names.length; i++) {
       if (taken >= count && places[i] !== places[i - 1]) return places[i];
       taken++;
-      if (this.keys.isLive(keys[i])) found.push(keys[i].key);
+      if (this.keys.livesIn(shard, names[i])) found.push(names[i]);
     }
     return -1;
   }
@@ -95,7 +96,7 @@ export class Scanner {
     const shard = db.shards[partition];
     // taken before the read: what is folded while it is under way may be in neither
     const overlay: { o: StoredKey; place: number }[] = [];
-    for (const o of shard.map.values()) {
+    for (const o of shard.values()) {
       const place = positionOf(o.slot, o.key);
       if (place >= at) overlay.push({ o, place });
     }
@@ -103,7 +104,7 @@ export class Scanner {
     const upTo = rows.length >= count ? rows[rows.length - 1].pos + 1 : end;
     const found = new Set<string>();
     for (const row of rows) {
-      const resident = shard.map.get(row.key);
+      const resident = shard.peek(row.key);
       if (resident !== undefined ? this.keys.isLive(resident) : db.shards[partition] === shard && this.rowLives(row)) {
         found.add(row.key);
       }

@@ -245,7 +245,7 @@ test('the fast paths make what the general rules make: the journal, replayed eve
       }
       for (const db of store.keys.databases) {
         for (const shard of db.shards) {
-          for (const o of shard.map.values()) {
+          for (const o of shard.values()) {
             const expected = states.get(`${db.index}:${o.key}`);
             assert.equal(fingerprint(o.toState()), fingerprint(expected ?? new KeyState()), o.key);
           }
@@ -315,7 +315,7 @@ test('keys that leave memory come back as they were', async () => {
         await time.advance(200);
       }
       time.skewMs = 0;
-      const resident = store.keys.databases[0].shards.reduce((n, s) => n + s.map.size, 0);
+      const resident = store.keys.databases[0].shards.reduce((n, s) => n + s.size, 0);
       assert.equal(resident, 0, 'something clean stayed in memory');
       store.setMemoryLimit(1e9);
       await load(store, time);
@@ -332,7 +332,7 @@ test('the direct row codec and the general one agree to the byte', async () => {
       const store = await open(new MemoryEngine(), time);
       await new Driver(store, time).run(list);
       for (const shard of store.keys.databases[0].shards) {
-        for (const o of shard.map.values()) {
+        for (const o of shard.values()) {
           const direct = new ByteWriter();
           const general = new ByteWriter();
           encodeObject(direct, o, false);

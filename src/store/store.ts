@@ -184,6 +184,7 @@ export class Store {
         this.keys.now = clock.now();
         this.keys.seconds = Math.floor(this.keys.now / 1000);
         this.residency.evict();
+        this.residency.pack();
         this.fold.poke();
       }),
     );

@@ -196,7 +196,7 @@ class OpenSalvage implements Salvage {
       const bad = await this.load(places);
       for (const place of places) {
         if (bad.has(place.key)) continue;
-        const o = this.store.keys.shard(db, place.slot).map.get(place.key);
+        const o = this.store.keys.shard(db, place.slot).get(place.key);
         const key = o === undefined ? null : salvaged(o, n);
         if (key !== null) yield key;
       }
@@ -206,7 +206,7 @@ class OpenSalvage implements Salvage {
   /** Keys of rows, and those that only the journal knew. */
   private async namesIn(db: Database, p: number): Promise<string[]> {
     const span = POSITIONS / PARTITIONS;
-    const names = new Set<string>(db.shards[p].map.keys());
+    const names = new Set<string>(db.shards[p].names());
     try {
       for (const key of await this.store.engine.keyNames(db.index, p * span, (p + 1) * span)) names.add(key);
     } catch (error) {
