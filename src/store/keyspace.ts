@@ -789,14 +789,7 @@ export class Keyspace {
   }
 
   /** Is nothing known of a key that is not packed, nor on disk? Throws MISS where that can't be told. */
-  private isNew(
-    db: Database,
-    shard: Shard,
-    buf: Buffer,
-    start: number,
-    end: number,
-    slot: number,
-  ): boolean {
+  private isNew(db: Database, shard: Shard, buf: Buffer, start: number, end: number, slot: number): boolean {
     if (shard.complete && shard.objects.size === 0) return true;
     const key = buf.latin1Slice(start, end);
     if (shard.objects.has(key)) return false;
