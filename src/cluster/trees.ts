@@ -205,7 +205,7 @@ export class Trees {
     for (const d of this.keys.databases)
       for (const shard of d.shards) {
         for (const o of shard.objects.values()) o.flags &= ~IN_TREE;
-        for (const a of shard.packed.values()) packed.setFlags(a, packed.flags(a) & ~IN_TREE);
+        for (const a of shard.records.values()) packed.setFlags(a, packed.flags(a) & ~IN_TREE);
       }
     this.timers.endOfTick(() => void this.build());
   }
@@ -242,7 +242,7 @@ export class Trees {
         this.update(o);
       }
       const { packed } = this.keys;
-      for (const a of shard.packed.values()) {
+      for (const a of shard.records.values()) {
         const flags = packed.flags(a);
         if (flags & IN_TREE) continue;
         packed.setFlags(a, flags | STALE);

@@ -246,7 +246,7 @@ export class Fold {
     if ((packed.flags(a) & DEAD) === 0) return a;
     const key = packed.key(a);
     const shard = keys.shard(keys.databases[packed.db(a)], packed.slot(a));
-    const b = shard.packed.findKey(key);
+    const b = shard.record(key);
     if (b !== 0) return packed.flags(b) & FOLDING ? b : null;
     const o = shard.objects.get(key);
     return o !== undefined && o.flags & FOLDING ? o : null;

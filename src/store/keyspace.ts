@@ -71,16 +71,18 @@ export interface KeyPlace {
 export class Database {
   /** Its number in rows and records; clients' numbers are mapped to it (`SWAPDB`). */
   readonly index: number;
-  shards: Shard[];
+  readonly shards: Shard[] = [];
+  /** By partition: a key that is not packed does not exist. */
+  readonly plain: Uint8Array;
   /** Live keys (those past their deadlines included until they are removed), and how many have a deadline. */
   keys = 0;
   expires = 0;
   /** Everything at or below this hlc is void (`FLUSHDB`). */
   floor = 0;
 
-  constructor(index: number, shards: Shard[]) {
+  constructor(index: number, partitions: number) {
     this.index = index;
-    this.shards = shards;
+    this.plain = new Uint8Array(partitions);
   }
 }
 
@@ -124,7 +126,7 @@ export interface Seen {
 export class Keyspace {
   readonly databases: Database[] = [];
   /** The records of packed keys. */
-  readonly packed = new PackedKeys();
+  readonly packed = new PackedKeys((db, slot) => this.databases[db].shards[slot >> this.shift].list);
   /** Client's database number → database. */
   names: Database[] = [];
   /** What the last MISS needs. */
@@ -200,20 +202,29 @@ export class Keyspace {
     this.maxSiblings = options.maxSiblings;
     this.partitions = options.partitions;
     this.shift = Math.log2(SLOTS / options.partitions);
-    for (let i = 0; i < options.databases; i++)
-      this.databases.push(new Database(i, this.shards(options.partitions, options.complete)));
+    for (let i = 0; i < options.databases; i++) {
+      const db = new Database(i, options.partitions);
+      for (let p = 0; p < options.partitions; p++) db.shards.push(this.newShard(db, p, options.complete));
+      this.databases.push(db);
+    }
     this.names = [...this.databases];
   }
 
   // ------------------------------------------------------------------ finding
 
-  /** A partition's keys: none. */
-  newShard(complete: boolean): Shard {
-    return new Shard(complete, this.packed, this.unpack);
+  private newShard(db: Database, partition: number, complete: boolean): Shard {
+    const place = { db: db.index, partition, plain: db.plain };
+    return new Shard(place, complete, this.packed, this.unpack);
   }
 
-  private shards(partitions: number, complete: boolean): Shard[] {
-    return Array.from({ length: partitions }, () => this.newShard(complete));
+  /** Forgets what is in memory of a partition, as if nothing of it had come in: its new shard. */
+  clearShard(db: Database, partition: number, complete: boolean): Shard {
+    const { packed } = this;
+    const shard = db.shards[partition];
+    for (const o of shard.objects.values()) this.bytes -= o.cost;
+    for (const a of [...shard.records.values()]) this.dropRecord(a);
+    db.shards[partition] = this.newShard(db, partition, complete);
+    return db.shards[partition];
   }
 
   shard(db: Database, slot: number): Shard {
@@ -254,7 +265,7 @@ export class Keyspace {
    * a hit.
    */
   findRecord(db: Database, buf: Uint8Array, start: number, end: number, slot: number): number {
-    const a = db.shards[slot >> this.shift].packed.find(buf, start, end);
+    const a = this.packed.find(db.index, buf, start, end);
     if (a === 0) return 0;
     this.packed.setUsed(a, this.seconds);
     this.lastRecord = a;
@@ -270,13 +281,13 @@ export class Keyspace {
 
   /** Hash of the context of the key in buf[start, end). Throws MISS. */
   hashOf(db: Database, buf: Buffer, start: number, end: number, slot: number): number {
-    const shard = db.shards[slot >> this.shift];
-    const a = shard.packed.find(buf, start, end);
+    const a = this.packed.find(db.index, buf, start, end);
     if (a !== 0) {
       this.packed.setUsed(a, this.seconds);
       return this.packed.contextHash(a);
     }
     const key = buf.latin1Slice(start, end);
+    const shard = db.shards[slot >> this.shift];
     const o = shard.objects.get(key);
     if (o === undefined) this.absent(shard, db, key, slot);
     else if (o.used !== this.seconds) o.used = this.seconds;
@@ -381,8 +392,7 @@ export class Keyspace {
 
   /** Puts an object into its shard. */
   adopt(shard: Shard, o: StoredKey): void {
-    shard.objects.set(o);
-    shard.additions++;
+    shard.put(o);
     this.account(o);
   }
 
@@ -393,31 +403,30 @@ export class Keyspace {
       return;
     }
     const a = this.packed.pack(o);
-    shard.packed.add(a);
-    shard.additions++;
+    this.packed.add(a);
     this.bytes += this.packed.cost(a);
   }
 
   /** A packed key becomes an object. Lists that name the record will find it DEAD, and the object in their stead. */
   private readonly unpack = (shard: Shard, a: number): StoredKey => {
     const o = this.packed.copy(a);
-    this.dropRecord(shard, a);
+    this.dropRecord(a);
     this.adopt(shard, o);
     if (o.flags & DIRTY) this.dirty.push(o);
     if (o.flags & STALE) this.stale?.push(o);
     return o;
   };
 
-  private dropRecord(shard: Shard, a: number): void {
+  private dropRecord(a: number): void {
     this.bytes -= this.packed.cost(a);
-    shard.packed.remove(a);
+    this.packed.remove(a);
     this.packed.leave(a);
   }
 
   /** Packs an object that nobody has used for a while and no list names. */
   repack(shard: Shard, o: StoredKey): void {
     if (o.flags & (DIRTY | STALE | FOLDING) || !canPack(o) || !(o.flags & COUNTED)) return;
-    shard.objects.delete(o.key);
+    shard.drop(o);
     this.bytes -= o.cost;
     o.cost = 0;
     this.admit(shard, o);
@@ -431,11 +440,10 @@ export class Keyspace {
       const flags = packed.flags(a);
       if (flags === 0 || flags & (DEAD | LISTED_DIRTY | LISTED_STALE | FOLDING)) continue;
       const n = packed.valueBytes(a);
-      const shard = this.databases[packed.db(a)].shards[packed.slot(a) >> this.shift];
       const b = packed.move(a, n);
       const start = packed.valueStart(a);
       packed.setValue(b, packed.bytes(a), start, start + n);
-      shard.packed.replace(a, b);
+      packed.replace(a, b);
       packed.leave(a);
     }
   }
@@ -448,16 +456,16 @@ export class Keyspace {
 
   /** A shard's keys in order of place: made when keys have come or gone since. */
   inOrder(shard: Shard): { names: string[]; places: Float64Array } {
-    if (shard.sorted !== null && shard.sorted.additions === shard.additions) return shard.sorted;
+    if (shard.sorted !== null && shard.sorted.changes === shard.version) return shard.sorted;
     const list: { name: string; place: number }[] = [];
     for (const o of shard.objects.values()) list.push({ name: o.key, place: positionOf(o.slot, o.key) });
-    for (const a of shard.packed.values()) {
+    for (const a of shard.records.values()) {
       const name = this.packed.key(a);
       list.push({ name, place: positionOf(this.packed.slot(a), name) });
     }
     list.sort((a, b) => a.place - b.place);
     const places = Float64Array.from(list, (x) => x.place);
-    shard.sorted = { additions: shard.additions, names: list.map((x) => x.name), places };
+    shard.sorted = { changes: shard.version, names: list.map((x) => x.name), places };
     return shard.sorted;
   }
 
@@ -478,7 +486,7 @@ export class Keyspace {
 
   /** Is this key of a shard live? */
   livesIn(shard: Shard, name: string): boolean {
-    if (shard.packed.findKey(name) !== 0) return true;
+    if (shard.record(name) !== 0) return true;
     const o = shard.objects.get(name);
     return o !== undefined && this.isLive(o);
   }
@@ -487,10 +495,9 @@ export class Keyspace {
   evict(db: Database, o: StoredKey): void {
     this.onLeave?.(o);
     const shard = db.shards[o.slot >> this.shift];
-    shard.objects.delete(o.key);
+    shard.drop(o);
     // one without a row is gone altogether
     if (o.flags & ROW_EXISTS) shard.filter?.add(o.key);
-    shard.additions++;
     this.bytes -= o.cost;
     o.cost = 0;
   }
@@ -499,8 +506,7 @@ export class Keyspace {
   evictRecord(shard: Shard, a: number): void {
     this.onLeaveRecord?.(a);
     if (this.packed.flags(a) & ROW_EXISTS) shard.filter?.add(this.packed.key(a));
-    shard.additions++;
-    this.dropRecord(shard, a);
+    this.dropRecord(a);
   }
 
   private account(o: StoredKey): void {
@@ -550,13 +556,13 @@ export class Keyspace {
   }
 
   /** Puts a value into a record, or into a larger one in its place; returns which. */
-  private setRecordValue(shard: Shard, a: number, buf: Uint8Array, start: number, end: number): number {
+  private setRecordValue(a: number, buf: Uint8Array, start: number, end: number): number {
     const { packed } = this;
     let b = a;
     if (!packed.fits(a, end - start)) {
       b = packed.move(a, end - start);
       this.bytes += packed.cost(b) - packed.cost(a);
-      shard.packed.replace(a, b);
+      packed.replace(a, b);
       packed.leave(a);
       // lists name the old one, which they will find dead
       const flags = packed.flags(b);
@@ -575,10 +581,9 @@ export class Keyspace {
     return b;
   }
 
-  /** A record for a key that the shard's table has just been found not to have. */
+  /** A record for a key that has just been found not to have one. */
   private newRecord(
     db: Database,
-    shard: Shard,
     slot: number,
     buf: Uint8Array,
     keyStart: number,
@@ -586,8 +591,7 @@ export class Keyspace {
     valueBytes: number,
   ): number {
     const a = this.packed.make(db.index, slot, buf, keyStart, keyEnd, valueBytes);
-    shard.packed.addMissed(a, buf, keyStart, keyEnd);
-    shard.additions++;
+    this.packed.addMissed(a);
     this.bytes += this.packed.cost(a);
     db.keys++;
     return a;
@@ -750,17 +754,16 @@ export class Keyspace {
     valueEnd: number,
   ): boolean {
     if (to <= db.floor) return true;
-    const shard = db.shards[slot >> this.shift];
     if (deadline === 0 && isPackable(keyEnd - keyStart, valueEnd - valueStart)) {
       const { packed } = this;
-      let a = shard.packed.find(buf, keyStart, keyEnd);
+      let a = packed.find(db.index, buf, keyStart, keyEnd);
       if (a !== 0) {
         if (packed.to(a) !== from || packed.actor(a) !== actor || packed.from(a) !== start) return false;
-        a = this.setRecordValue(shard, a, buf, valueStart, valueEnd);
+        a = this.setRecordValue(a, buf, valueStart, valueEnd);
         packed.setTo(a, to);
         packed.setUsed(a, this.seconds);
-      } else if (this.isNew(db, shard, buf, keyStart, keyEnd, slot)) {
-        a = this.newRecord(db, shard, slot, buf, keyStart, keyEnd, valueEnd - valueStart);
+      } else if (this.isNew(db, buf, keyStart, keyEnd, slot)) {
+        a = this.newRecord(db, slot, buf, keyStart, keyEnd, valueEnd - valueStart);
         packed.setStamps(a, actor, start, to);
         packed.setUsed(a, this.seconds);
         packed.setValue(a, buf, valueStart, valueEnd);
@@ -789,8 +792,10 @@ export class Keyspace {
   }
 
   /** Is nothing known of a key that is not packed, nor on disk? Throws MISS where that can't be told. */
-  private isNew(db: Database, shard: Shard, buf: Buffer, start: number, end: number, slot: number): boolean {
-    if (shard.complete && shard.objects.size === 0) return true;
+  private isNew(db: Database, buf: Buffer, start: number, end: number, slot: number): boolean {
+    const p = slot >> this.shift;
+    if (db.plain[p] === 1) return true;
+    const shard = db.shards[p];
     const key = buf.latin1Slice(start, end);
     if (shard.objects.has(key)) return false;
     this.absent(shard, db, key, slot);
@@ -902,11 +907,10 @@ export class Keyspace {
       const shard = db.shards[o.slot >> this.shift];
       if (canPack(o)) {
         const a = this.packed.pack(o);
-        shard.packed.add(a);
-        shard.additions++;
+        this.packed.add(a);
         this.bytes += this.packed.cost(a);
         db.keys++;
-        this.changedRecord(a, COUNTED);
+        this.changedRecord(a, this.packed.flags(a) | COUNTED);
         return true;
       }
       this.adopt(shard, o);
@@ -1038,8 +1042,7 @@ export class Keyspace {
     if (!isPackable(keyEnd - keyStart, valueEnd - valueStart)) return false;
     const { packed } = this;
     const me = this.actor;
-    const shard = db.shards[slot >> this.shift];
-    let a = shard.packed.find(buf, keyStart, keyEnd);
+    let a = packed.find(db.index, buf, keyStart, keyEnd);
     let from: number;
     let start: number;
     let to: number;
@@ -1048,13 +1051,13 @@ export class Keyspace {
       if (packed.actor(a) !== me || !(this.sole || from > this.chainStart)) return false;
       start = packed.from(a);
       to = this.clock.next();
-      a = this.setRecordValue(shard, a, buf, valueStart, valueEnd);
+      a = this.setRecordValue(a, buf, valueStart, valueEnd);
       packed.setTo(a, to);
     } else {
-      if (!this.isNew(db, shard, buf, keyStart, keyEnd, slot)) return false;
+      if (!this.isNew(db, buf, keyStart, keyEnd, slot)) return false;
       to = this.clock.next();
       from = start = to - 1;
-      a = this.newRecord(db, shard, slot, buf, keyStart, keyEnd, valueEnd - valueStart);
+      a = this.newRecord(db, slot, buf, keyStart, keyEnd, valueEnd - valueStart);
       packed.setStamps(a, me, start, to);
       packed.setValue(a, buf, valueStart, valueEnd);
     }
@@ -1428,19 +1431,13 @@ export class Keyspace {
     db.floor = floor;
     const kept: StoredKey[] = [];
     const { packed } = this;
-    for (const shard of db.shards) {
-      for (const o of shard.objects.values()) {
-        this.bytes -= o.cost;
-        if ((o.state?.context.highest() ?? o.to) > floor) kept.push(o);
-      }
-      for (const a of shard.packed.values()) {
-        this.bytes -= packed.cost(a);
-        if (packed.to(a) > floor) kept.push(packed.copy(a));
-        packed.leave(a);
-      }
-    }
     // rows that are still there are below the floor, so an empty complete shard tells the truth
-    for (let i = 0; i < db.shards.length; i++) db.shards[i] = this.newShard(true);
+    for (let i = 0; i < db.shards.length; i++) {
+      const shard = db.shards[i];
+      for (const o of shard.objects.values()) if ((o.state?.context.highest() ?? o.to) > floor) kept.push(o);
+      for (const a of shard.records.values()) if (packed.to(a) > floor) kept.push(packed.copy(a));
+      this.clearShard(db, i, true);
+    }
     this.dirty = this.dirty.filter((o) => o.db !== db.index);
     db.keys = 0;
     db.expires = 0;

@@ -21,6 +21,8 @@ export const DEAD = 1 << 13;
 /** Named by the list of what is to be folded, and by that of what is not in its Merkle tree. */
 export const LISTED_DIRTY = 1 << 14;
 export const LISTED_STALE = 1 << 15;
+/** Not in its partition's list yet. */
+const ARRIVED = 1 << 16;
 const LISTED = LISTED_DIRTY | LISTED_STALE | FOLDING;
 
 /** Words of a record: numbers of more than 32 bits are two, the lower first. */
@@ -30,7 +32,7 @@ const KEY = 1;
 const VALUE = 2;
 const FLAGS = 3;
 const SLOT = 4;
-/** Its place in its table's list. */
+/** Its place in its partition's list, or among those that have arrived since. */
 const INDEX = 5;
 const USED = 6;
 const ACTOR = 7;
@@ -45,10 +47,14 @@ const KEY_MASK = 0xffff;
 export const PLACE_BYTES = 28;
 
 const TWO_32 = 4294967296;
+/** In a table: the record that was there has left. */
 const GONE = -1;
-const NO_TABLE = new Int32Array(2);
-const NO_LIST = new Int32Array(0);
+/** Tables, each for the hashes that begin with the same bits: one is made larger at a time, and nobody waits for long. */
+const TABLE_BITS = 8;
+const TABLES = 1 << TABLE_BITS;
+const TABLE_SHIFT = 32 - TABLE_BITS;
 const FIRST_PAIRS = 8;
+const FIRST_LISTED = 4;
 
 /** May a string of so many bytes be packed? */
 export function isPackable(keyBytes: number, valueBytes: number): boolean {
@@ -71,9 +77,175 @@ export function canPack(o: StoredKey): boolean {
   );
 }
 
-/** The records of all partitions. */
+/** The records of all partitions, and the tables that they are found in. */
 export class PackedKeys {
   readonly slab = new Slab();
+  /** How many keys are packed. */
+  size = 0;
+  /** Pairs of a hash and a record. One set of tables for all partitions: what is looked up again and again is small. */
+  private readonly tables: Int32Array[] = [];
+  /** By table: how many pairs it has, less one, and how many of these are not free. */
+  private readonly masks = new Int32Array(TABLES).fill(FIRST_PAIRS - 1);
+  private readonly taken = new Int32Array(TABLES);
+  private readonly sizes = new Int32Array(TABLES);
+  /** The hash of the key that was last not found. */
+  private missed = 0;
+  /** Records that no partition's list has yet: it gets them when somebody looks into it. */
+  private readonly arrived = new RecordList(this);
+  private readonly listOf: (db: number, slot: number) => RecordList;
+
+  /** @param listOf the list of a slot's partition */
+  constructor(listOf: (db: number, slot: number) => RecordList) {
+    this.listOf = listOf;
+    for (let t = 0; t < TABLES; t++) this.tables.push(new Int32Array(2 * FIRST_PAIRS));
+  }
+
+  // ------------------------------------------------------------------ finding
+
+  /** The record of the key in buf[start, end); 0 when there is none. */
+  find(db: number, buf: Uint8Array, start: number, end: number): number {
+    const h = secretHashOfBytes(buf, start, end);
+    const t = h >>> TABLE_SHIFT;
+    const table = this.tables[t];
+    const mask = this.masks[t];
+    const { words, bytes } = this.slab;
+    const head = (end - start) | (db << 16);
+    for (let i = h & mask; ; i = (i + 1) & mask) {
+      const a = table[2 * i + 1];
+      if (a === 0) {
+        this.missed = h;
+        return 0;
+      }
+      if (table[2 * i] !== h || a === GONE) continue;
+      if (words[a >>> 16][Slab.word(a) + KEY] !== head) continue;
+      const b = bytes[a >>> 16];
+      let p = Slab.byte(a) + HEADER_BYTES;
+      let k = start;
+      while (k < end && b[p] === buf[k]) {
+        p++;
+        k++;
+      }
+      if (k === end) return a;
+    }
+  }
+
+  /** The same of a key as a string. */
+  findKey(db: number, key: string): number {
+    const h = secretHash(key);
+    const t = h >>> TABLE_SHIFT;
+    const table = this.tables[t];
+    const mask = this.masks[t];
+    const { words, bytes } = this.slab;
+    const n = key.length;
+    const head = n | (db << 16);
+    for (let i = h & mask; ; i = (i + 1) & mask) {
+      const a = table[2 * i + 1];
+      if (a === 0) return 0;
+      if (table[2 * i] !== h || a === GONE) continue;
+      if (words[a >>> 16][Slab.word(a) + KEY] !== head) continue;
+      const b = bytes[a >>> 16];
+      const p = Slab.byte(a) + HEADER_BYTES;
+      let k = 0;
+      while (k < n && b[p + k] === key.charCodeAt(k)) k++;
+      if (k === n) return a;
+    }
+  }
+
+  /** Puts in the record of the key that `find` has just not found. */
+  addMissed(a: number): void {
+    this.put(a, this.missed);
+  }
+
+  /** Puts in the record of a key that is not packed yet. */
+  add(a: number): void {
+    const start = Slab.byte(a) + HEADER_BYTES;
+    this.put(a, secretHashOfBytes(this.bytes(a), start, start + this.keyBytes(a)));
+  }
+
+  private put(a: number, h: number): void {
+    const t = h >>> TABLE_SHIFT;
+    // half of the pairs stay free: then few are looked at before one that is
+    if (2 * (this.taken[t] + 1) > this.masks[t]) this.grow(t);
+    const table = this.tables[t];
+    const mask = this.masks[t];
+    let i = h & mask;
+    while (table[2 * i + 1] !== 0) i = (i + 1) & mask;
+    table[2 * i] = h;
+    table[2 * i + 1] = a;
+    this.taken[t]++;
+    this.sizes[t]++;
+    this.size++;
+    const w = this.slab.words[a >>> 16];
+    const at = Slab.word(a);
+    w[at + HASH] = h;
+    w[at + FLAGS] |= ARRIVED;
+    w[at + INDEX] = this.arrived.push(a);
+  }
+
+  /** Makes a table as large as what is in it needs, without what has gone. */
+  private grow(t: number): void {
+    const old = this.tables[t];
+    let pairs = FIRST_PAIRS;
+    while (pairs < 4 * (this.sizes[t] + 1)) pairs *= 2;
+    const table = new Int32Array(2 * pairs);
+    const mask = pairs - 1;
+    for (let at = 0; at < old.length; at += 2) {
+      const a = old[at + 1];
+      if (a <= 0) continue;
+      const h = old[at];
+      let i = h & mask;
+      while (table[2 * i + 1] !== 0) i = (i + 1) & mask;
+      table[2 * i] = h;
+      table[2 * i + 1] = a;
+    }
+    this.tables[t] = table;
+    this.masks[t] = mask;
+    this.taken[t] = this.sizes[t];
+  }
+
+  /** Puts another record, or GONE, in the place of one in its table, and another, or 0, in its list. */
+  private exchange(a: number, inTable: number, inList: number): void {
+    const w = this.slab.words[a >>> 16];
+    const at = Slab.word(a);
+    const t = w[at + HASH] >>> TABLE_SHIFT;
+    const table = this.tables[t];
+    const mask = this.masks[t];
+    let i = w[at + HASH] & mask;
+    while (table[2 * i + 1] !== a) i = (i + 1) & mask;
+    table[2 * i + 1] = inTable;
+    const list = w[at + FLAGS] & ARRIVED ? this.arrived : this.listOf(w[at + KEY] >>> 16, w[at + SLOT]);
+    list.set(w[at + INDEX], inList);
+    if (inTable === GONE) this.sizes[t]--;
+  }
+
+  /** Takes a record out: its key is not packed any more. */
+  remove(a: number): void {
+    this.exchange(a, GONE, 0);
+    this.size--;
+  }
+
+  /** A record has been moved: another has its fields. */
+  replace(a: number, b: number): void {
+    this.exchange(a, b, b);
+  }
+
+  /** Brings the partitions' lists up to date. */
+  distribute(): void {
+    const { arrived, slab } = this;
+    if (arrived.size === 0) return;
+    for (const a of arrived.values()) {
+      const w = slab.words[a >>> 16];
+      const at = Slab.word(a);
+      w[at + FLAGS] &= ~ARRIVED;
+      w[at + INDEX] = this.listOf(w[at + KEY] >>> 16, w[at + SLOT]).push(a);
+    }
+    arrived.clear();
+  }
+
+  /** A record's place in its list is another. */
+  setIndex(a: number, index: number): void {
+    this.slab.words[a >>> 16][Slab.word(a) + INDEX] = index;
+  }
 
   // ------------------------------------------------------------------ a record's fields
 
@@ -235,7 +407,7 @@ export class PackedKeys {
     o.from = this.from(a);
     o.to = this.to(a);
     o.term = this.term(a);
-    o.flags = this.flags(a) & ~(DEAD | LISTED_DIRTY | LISTED_STALE);
+    o.flags = this.flags(a) & ~(DEAD | LISTED_DIRTY | LISTED_STALE | ARRIVED);
     o.used = this.used(a);
     return o;
   }
@@ -273,164 +445,57 @@ export class PackedKeys {
   }
 }
 
-/** Which keys of one partition of one database are packed: a table of hashes, and a list in order of coming. */
-export class PackedTable {
+/** Records, in order of coming. */
+export class RecordList {
   size = 0;
-  private table = NO_TABLE;
-  private mask = 0;
-  /** Pairs of the table that are not free. */
-  private taken = 0;
-  private list = NO_LIST;
+  /** Grows with each that comes or goes. */
+  changes = 0;
+  private list = new Int32Array(FIRST_LISTED);
   private listed = 0;
-  /** The hash of the key that was last not found. */
-  private missed = 0;
   private readonly keys: PackedKeys;
 
   constructor(keys: PackedKeys) {
     this.keys = keys;
   }
 
-  /** The record of the key in buf[start, end); 0 when there is none. */
-  find(buf: Uint8Array, start: number, end: number): number {
-    if (this.size === 0) {
-      this.missed = 0;
-      return 0;
-    }
-    const { table, mask } = this;
-    const { words, bytes } = this.keys.slab;
-    const h = secretHashOfBytes(buf, start, end);
-    for (let i = h & mask; ; i = (i + 1) & mask) {
-      const a = table[2 * i + 1];
-      if (a === 0) {
-        this.missed = h;
-        return 0;
-      }
-      if (table[2 * i] !== h || a === GONE) continue;
-      if ((words[a >>> 16][Slab.word(a) + KEY] & KEY_MASK) !== end - start) continue;
-      const b = bytes[a >>> 16];
-      let p = Slab.byte(a) + HEADER_BYTES;
-      let k = start;
-      while (k < end && b[p] === buf[k]) {
-        p++;
-        k++;
-      }
-      if (k === end) return a;
-    }
-  }
-
-  /** The same of a key as a string. */
-  findKey(key: string): number {
-    if (this.size === 0) return 0;
-    const { table, mask } = this;
-    const { words, bytes } = this.keys.slab;
-    const h = secretHash(key);
-    const n = key.length;
-    for (let i = h & mask; ; i = (i + 1) & mask) {
-      const a = table[2 * i + 1];
-      if (a === 0) return 0;
-      if (table[2 * i] !== h || a === GONE) continue;
-      if ((words[a >>> 16][Slab.word(a) + KEY] & KEY_MASK) !== n) continue;
-      const b = bytes[a >>> 16];
-      const p = Slab.byte(a) + HEADER_BYTES;
-      let k = 0;
-      while (k < n && b[p + k] === key.charCodeAt(k)) k++;
-      if (k === n) return a;
-    }
-  }
-
-  /** Puts in the record of the key that `find` has just not found. */
-  addMissed(a: number, buf: Uint8Array, start: number, end: number): void {
-    this.put(a, this.size === 0 ? secretHashOfBytes(buf, start, end) : this.missed);
-  }
-
-  /** Puts in the record of a key that is not in the table. */
-  add(a: number): void {
-    const start = Slab.byte(a) + HEADER_BYTES;
-    const { words } = this.keys.slab;
-    const n = words[a >>> 16][Slab.word(a) + KEY] & KEY_MASK;
-    this.put(a, secretHashOfBytes(this.keys.bytes(a), start, start + n));
-  }
-
-  private put(a: number, h: number): void {
-    // half of the pairs stay free: then few are looked at before one that is
-    if (2 * (this.taken + 1) > this.mask) this.grow();
-    if (this.listed === this.list.length) this.growList();
-    const { table, mask } = this;
-    let i = h & mask;
-    while (table[2 * i + 1] !== 0) i = (i + 1) & mask;
-    table[2 * i] = h;
-    table[2 * i + 1] = a;
-    this.taken++;
+  /** Adds a record; its place. */
+  push(a: number): number {
+    if (this.listed === this.list.length) this.makeRoom();
     this.size++;
-    const w = this.keys.slab.words[a >>> 16];
-    w[Slab.word(a) + HASH] = h;
-    w[Slab.word(a) + INDEX] = this.listed;
-    this.list[this.listed++] = a;
+    this.changes++;
+    this.list[this.listed] = a;
+    return this.listed++;
   }
 
-  /** Where a record's pair is in the table. */
-  private pairOf(a: number): number {
-    const { table, mask } = this;
-    let i = this.keys.slab.words[a >>> 16][Slab.word(a) + HASH] & mask;
-    while (table[2 * i + 1] !== a) i = (i + 1) & mask;
-    return i;
+  /** Puts a record in the place of another, or 0 for none. */
+  set(index: number, a: number): void {
+    this.list[index] = a;
+    if (a !== 0) return;
+    this.changes++;
+    if (--this.size === 0) this.clear();
   }
 
-  /** Takes a record out. */
-  remove(a: number): void {
-    this.table[2 * this.pairOf(a) + 1] = GONE;
-    this.list[this.keys.slab.words[a >>> 16][Slab.word(a) + INDEX]] = 0;
-    this.size--;
-    if (this.size > 0) return;
-    this.table = NO_TABLE;
-    this.list = NO_LIST;
-    this.mask = this.taken = this.listed = 0;
+  clear(): void {
+    if (this.list.length > FIRST_LISTED) this.list = new Int32Array(FIRST_LISTED);
+    this.listed = this.size = 0;
   }
 
-  /** A record has been moved. */
-  replace(a: number, b: number): void {
-    this.table[2 * this.pairOf(a) + 1] = b;
-    this.list[this.keys.slab.words[b >>> 16][Slab.word(b) + INDEX]] = b;
-  }
-
-  /** Makes the table as large as what is there needs, without what has gone. */
-  private grow(): void {
-    const old = this.table;
-    let pairs = FIRST_PAIRS;
-    while (pairs < 4 * (this.size + 1)) pairs *= 2;
-    const table = new Int32Array(2 * pairs);
-    const mask = pairs - 1;
-    for (let at = 0; at < old.length; at += 2) {
-      const a = old[at + 1];
-      if (a <= 0) continue;
-      const h = old[at];
-      let i = h & mask;
-      while (table[2 * i + 1] !== 0) i = (i + 1) & mask;
-      table[2 * i] = h;
-      table[2 * i + 1] = a;
-    }
-    this.table = table;
-    this.mask = mask;
-    this.taken = this.size;
-  }
-
-  /** Makes room in the list: without what has gone, where that is enough. */
-  private growList(): void {
+  /** Makes room: without what has gone, where that is enough. */
+  private makeRoom(): void {
     const old = this.list;
-    const next = this.size > old.length * 0.75 || old.length < FIRST_PAIRS ? new Int32Array(2 * old.length + 4) : old;
-    const { words } = this.keys.slab;
+    const next = this.size > old.length * 0.75 ? new Int32Array(2 * old.length) : old;
     let n = 0;
     for (let k = 0; k < this.listed; k++) {
       const a = old[k];
       if (a === 0) continue;
-      words[a >>> 16][Slab.word(a) + INDEX] = n;
+      if (k !== n) this.keys.setIndex(a, n);
       next[n++] = a;
     }
     this.list = next;
     this.listed = n;
   }
 
-  /** The records, in order of coming. Whoever needs all of them lets nobody else have a turn in between. */
+  /** Whoever needs all of them lets nobody else have a turn in between. */
   *values(): IterableIterator<number> {
     for (let k = 0; k < this.listed; k++) {
       const a = this.list[k];

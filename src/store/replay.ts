@@ -357,9 +357,7 @@ export class Replay {
       this.keys.behind--;
     } catch (error) {
       // what is half done must not be seen
-      const hidden = this.keys.newShard(false);
-      hidden.behind = behind;
-      db.shards[partition] = hidden;
+      this.keys.clearShard(db, partition, false).behind = behind;
       throw error;
     }
   }

@@ -427,5 +427,5 @@ export class Residency {
 /** What of a shard is in memory: objects, and records of packed keys. */
 function* residents(shard: Shard): IterableIterator<StoredKey | number> {
   yield* shard.objects.values();
-  yield* shard.packed.values();
+  yield* shard.records.values();
 }

@@ -4,7 +4,7 @@
 import type { KeyFilter } from './key-filter.ts';
 import { KeyMap } from './key-map.ts';
 import type { StoredKey } from './object.ts';
-import { type PackedKeys, PackedTable } from './packed.ts';
+import { type PackedKeys, RecordList } from './packed.ts';
 
 /** What the journal says of a partition beyond its rows, from a start until it has been applied (`store/replay`). */
 export interface Behind {
@@ -19,50 +19,105 @@ export type Unpack = (shard: Shard, record: number) => StoredKey;
 
 export class Shard {
   readonly objects = new KeyMap<StoredKey>();
-  readonly packed: PackedTable;
-  /** Every key of the partition that has a row is resident, so a key that isn't here does not exist. */
-  complete: boolean;
   /** Keys that may have a row though they are not here; null while nobody knows. */
   filter: KeyFilter | null = null;
-  /** Grows with each key that comes or goes: tells a scan that its sorted view is old. */
-  additions = 0;
   /** While it is set, there are no keys here, and no key is known to be absent. */
   behind: Behind | null = null;
   /** Keys in order of place, made by the first scan that passes. */
-  sorted: { additions: number; names: string[]; places: Float64Array } | null = null;
+  sorted: { changes: number; names: string[]; places: Float64Array } | null = null;
+  /** Packed keys but for those that have just arrived: `records` has all. */
+  readonly list: RecordList;
+  private readonly db: number;
+  private readonly partition: number;
   private readonly memory: PackedKeys;
   private readonly unpack: Unpack;
+  /** By partition: a key that isn't packed does not exist. */
+  private readonly plain: Uint8Array;
+  private isComplete: boolean;
+  private changes = 0;
 
-  constructor(complete: boolean, memory: PackedKeys, unpack: Unpack) {
-    this.complete = complete;
+  constructor(
+    place: { db: number; partition: number; plain: Uint8Array },
+    complete: boolean,
+    memory: PackedKeys,
+    unpack: Unpack,
+  ) {
+    this.db = place.db;
+    this.partition = place.partition;
+    this.plain = place.plain;
     this.memory = memory;
     this.unpack = unpack;
-    this.packed = new PackedTable(memory);
+    this.list = new RecordList(memory);
+    this.isComplete = complete;
+    this.note();
+  }
+
+  private note(): void {
+    this.plain[this.partition] = this.isComplete && this.objects.size === 0 ? 1 : 0;
+  }
+
+  /** Every key of the partition that has a row is resident, so a key that isn't here does not exist. */
+  get complete(): boolean {
+    return this.isComplete;
+  }
+
+  set complete(complete: boolean) {
+    this.isComplete = complete;
+    this.note();
+  }
+
+  /** Records of the packed keys. */
+  get records(): RecordList {
+    this.memory.distribute();
+    return this.list;
   }
 
   get size(): number {
-    return this.objects.size + this.packed.size;
+    return this.objects.size + this.records.size;
+  }
+
+  /** Grows with each key that comes or goes: tells a scan that its sorted view is old. */
+  get version(): number {
+    return this.changes + this.records.changes;
+  }
+
+  /** Puts in an object, or takes it out. */
+  put(o: StoredKey): void {
+    this.objects.set(o);
+    this.changes++;
+    this.plain[this.partition] = 0;
+  }
+
+  drop(o: StoredKey): void {
+    this.objects.delete(o.key);
+    this.changes++;
+    if (this.objects.size === 0) this.note();
+  }
+
+  /** The record of a packed key; 0 for another. */
+  record(key: string): number {
+    return this.memory.findKey(this.db, key);
   }
 
   has(key: string): boolean {
-    return this.packed.findKey(key) !== 0 || (this.objects.size > 0 && this.objects.has(key));
+    return this.record(key) !== 0 || (this.objects.size > 0 && this.objects.has(key));
   }
 
   /** True when a key that isn't here has no row either. */
   lacks(key: string): boolean {
-    return this.complete || (this.filter !== null && !this.filter.has(key));
+    return this.isComplete || (this.filter !== null && !this.filter.has(key));
   }
 
   /** A key's object; a packed key becomes one. */
   get(key: string): StoredKey | undefined {
-    const a = this.packed.findKey(key);
+    const a = this.record(key);
     if (a !== 0) return this.unpack(this, a);
     return this.objects.size > 0 ? this.objects.get(key) : undefined;
   }
 
   /** A key's object, or a copy of a packed key: to look at, not to keep, and never to change. */
   peek(key: string): StoredKey | undefined {
-    const a = this.packed.findKey(key);
+    const a = this.record(key);
     if (a !== 0) return this.memory.copy(a);
     return this.objects.get(key);
   }
@@ -70,11 +125,11 @@ export class Shard {
   /** All keys, as `peek` gives them. */
   *values(): IterableIterator<StoredKey> {
     yield* this.objects.values();
-    for (const a of this.packed.values()) yield this.memory.copy(a);
+    for (const a of this.records.values()) yield this.memory.copy(a);
   }
 
   *names(): IterableIterator<string> {
     yield* this.objects.keys();
-    for (const a of this.packed.values()) yield this.memory.key(a);
+    for (const a of this.records.values()) yield this.memory.key(a);
   }
 }
