@@ -23,7 +23,7 @@ import { Entry, hashEntry } from '../types/state.ts';
 const SLICE_OBJECTS = 1000;
 const SLICE_MS = 50;
 /** A busy node leaves so many to be worked out, since many of them will be written again before anybody asks. */
-const LAZY_OBJECTS = 500_000;
+const LAZY_OBJECTS = 1_000_000;
 const BUSY_COMMANDS = 2000;
 
 /** Running sum over an object's live entries, as `KeyState.checksum` has it. */
