@@ -125,7 +125,9 @@ export class Forwarding {
    * @param client whose database and protocol it is to have
    */
   dispatch(argv: Argv, client: Client, hole: Hole | null, sink: Sink | null, route: Route): void {
-    const now = this.server.clock.monotonic();
+    // the tick's own time will do: a deadline that is a little early harms nobody
+    this.server.output.wake();
+    const now = this.server.sla.at;
     const p = this.sparePending.pop() ?? blankPending();
     p.id = ++this.lastId;
     p.hole = hole;

@@ -12,6 +12,7 @@
 import { copyBytes } from '../base/bytes.ts';
 import { REPLY_FLUSH_BYTES } from '../base/limits.ts';
 import type { Ticket } from '../cluster/replicator.ts';
+import { replyBytes } from '../cluster/requests.ts';
 import { ReplyWriter } from '../resp/reply.ts';
 import type { Client } from './client.ts';
 import type { Intake } from './intake.ts';
@@ -21,7 +22,7 @@ import type { Sla } from './sla.ts';
 export class Hole {
   readonly client: Client;
   bytes: Buffer | null = null;
-  /** When it was made, or the tick began that it is of. */
+  /** When the tick began that it is of. */
   at = 0;
 
   constructor(client: Client) {
@@ -53,6 +54,8 @@ interface Held {
 }
 
 const BUFFER_BYTES = 256 * 1024;
+/** Buffers that are kept for ticks whose replies wait. */
+const SPARE_BUFFERS = 32;
 const SCRATCH_BYTES = 64 * 1024;
 /** Replies of fewer bytes wait for others of the same client that are on their way. */
 const PATIENT_BYTES = 16 * 1024;
@@ -122,7 +125,8 @@ export class Output {
   /** The client's next reply comes later, by `fill`. */
   hole(client: Client): Hole {
     const hole = new Hole(client);
-    if (this.sla !== null) hole.at = this.sla.now();
+    this.wake();
+    if (this.sla !== null) hole.at = this.sla.at;
     client.holes++;
     this.clients.push(client);
     this.starts.push(this.w.pos);
@@ -207,7 +211,7 @@ export class Output {
       const free = this.send(h);
       this.sla?.sent(h.commands, h.at);
       if (this.intake !== null) this.intake.released = h.taken;
-      if (free && h.buf.length === BUFFER_BYTES && this.spare.length < 8) this.spare.push(h.buf);
+      if (free && h.buf.length === BUFFER_BYTES && this.spare.length < SPARE_BUFFERS) this.spare.push(h.buf);
     }
     if (any) this.wake();
   }
@@ -252,7 +256,7 @@ export class Output {
       const stop = i + 1 < clients.length ? starts[i + 1] : end;
       if (stop === start) continue;
       if (h.patches !== null) this.sendPatched(client, buf, start, stop, h.patches);
-      else if (client.queue !== null || client.holes > 0) this.queue(client, Buffer.from(buf.subarray(start, stop)));
+      else if (client.queue !== null || client.holes > 0) this.queue(client, replyBytes(buf, start, stop));
       else if (!this.write(client, buf, start, stop)) free = false;
     }
     for (const client of h.closing) {
