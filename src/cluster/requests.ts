@@ -22,7 +22,12 @@ export interface Done {
   reply: Buffer;
 }
 
-const OK = Buffer.from('+OK\r\n', 'latin1');
+export const OK = Buffer.from('+OK\r\n', 'latin1');
+/** Is buf[start, end) this reply? */
+export function isOk(buf: Buffer, start: number, end: number): boolean {
+  return end - start === OK.length && buf[start] === OK[0] && buf[start + 1] === OK[1] && buf[start + 2] === OK[2];
+}
+
 /** So many of them in a row, by their number. */
 const MANY_OK = Array.from({ length: 17 }, (_, n) => Buffer.from('+OK\r\n'.repeat(n), 'latin1'));
 

@@ -37,7 +37,7 @@ function replyValueOrNil(out: ReplyWriter, o: StoredKey | null): void {
 function replyRecord(c: CommandContext, i: number): boolean {
   const { argv, keys, out } = c;
   const { buf, offsets } = argv;
-  const a = keys.findRecord(c.db, buf, offsets[2 * i], offsets[2 * i + 1], c.slot(i));
+  const a = keys.findRecord(c.db, buf, offsets[2 * i], offsets[2 * i + 1]);
   if (a === 0) return false;
   const { packed } = keys;
   const start = packed.valueStart(a);
@@ -255,7 +255,7 @@ function setAll(c: CommandContext): void {
 
 function strlen(c: CommandContext): void {
   const { buf, offsets } = c.argv;
-  const a = c.keys.findRecord(c.db, buf, offsets[2], offsets[3], c.slot(1));
+  const a = c.keys.findRecord(c.db, buf, offsets[2], offsets[3]);
   if (a !== 0) {
     c.out.int(c.keys.packed.valueBytes(a));
     return;

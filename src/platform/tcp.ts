@@ -113,7 +113,8 @@ class SocketConnection implements Connection {
   write(buf: Buffer, start: number, end: number): boolean {
     const { socket, handle } = this;
     if (socket.destroyed || socket.writableEnded) return true;
-    const bytes = buf.subarray(start, end);
+    // a view is another object: it is only made when it is needed
+    const bytes = start === 0 && end === buf.length ? buf : buf.subarray(start, end);
     if (handle === null || socket.writableLength > 0) {
       socket.write(bytes);
       return this.pending() === 0;

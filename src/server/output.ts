@@ -12,7 +12,7 @@
 import { copyBytes } from '../base/bytes.ts';
 import { REPLY_FLUSH_BYTES } from '../base/limits.ts';
 import type { Ticket } from '../cluster/replicator.ts';
-import { replyBytes } from '../cluster/requests.ts';
+import { isOk, OK, replyBytes } from '../cluster/requests.ts';
 import { ReplyWriter } from '../resp/reply.ts';
 import type { Client } from './client.ts';
 import type { Intake } from './intake.ts';
@@ -266,10 +266,12 @@ export class Output {
   }
 
   private write(client: Client, buf: Buffer, start: number, end: number): boolean {
-    const free = client.connection.write(buf, start, end);
     client.bytesOut += end - start;
     this.onWritten(client, end - start);
-    return free;
+    if (!isOk(buf, start, end)) return client.connection.write(buf, start, end);
+    // one for all: nothing refers to the tick's buffer then
+    client.connection.write(OK, 0, OK.length);
+    return true;
   }
 
   private sendPatched(client: Client, buf: Buffer, start: number, stop: number, patches: Patch[]): void {
@@ -328,7 +330,12 @@ export class Output {
       return;
     }
     this.late.delete(client);
-    if (!client.closed && length > 0) {
+    if (client.closed || length === 0) {
+      // nobody is there to have it
+    } else if (n === 1) {
+      const item = queue[0];
+      this.write(client, item instanceof Hole ? item.bytes! : item, 0, length);
+    } else {
       let { scratch } = this;
       if (scratch === null || scratch.length < length)
         scratch = Buffer.allocUnsafeSlow(Math.max(SCRATCH_BYTES, length));

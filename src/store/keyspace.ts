@@ -219,7 +219,6 @@ export class Keyspace {
 
   /** Forgets what is in memory of a partition, as if nothing of it had come in: its new shard. */
   clearShard(db: Database, partition: number, complete: boolean): Shard {
-    const { packed } = this;
     const shard = db.shards[partition];
     for (const o of shard.objects.values()) this.bytes -= o.cost;
     for (const a of [...shard.records.values()]) this.dropRecord(a);
@@ -264,7 +263,7 @@ export class Keyspace {
    * The record of the key in buf[start, end), a live string; 0 for a key that is not packed: look for its object. Counts
    * a hit.
    */
-  findRecord(db: Database, buf: Uint8Array, start: number, end: number, slot: number): number {
+  findRecord(db: Database, buf: Uint8Array, start: number, end: number): number {
     const a = this.packed.find(db.index, buf, start, end);
     if (a === 0) return 0;
     this.packed.setUsed(a, this.seconds);
