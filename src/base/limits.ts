@@ -25,6 +25,9 @@ export const REPLY_FLUSH_BYTES = 128 * 1024;
 /** A client whose unsent replies pass this many bytes is not read from until it has taken half of them. */
 export const OUTPUT_PAUSE_BYTES = 8 * 1024 * 1024;
 
+/** Intervals of a context above which a change is counted: where Dynamo cut its clocks short (paper 4.4). None is cut here. */
+export const LARGE_CONTEXT_INTERVALS = 10;
+
 /** How often the journal is handed to the engine under `everysec` and `no`, in ms. The promise is 50 ms. */
 export const JOURNAL_FLUSH_MS = 20;
 

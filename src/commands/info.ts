@@ -425,6 +425,7 @@ function dynamoSection({ server }: CommandContext): Fields {
     ['slots', SLOTS],
     ['replicas_n', config.num('cluster-n')],
     ['events', keys.stats.events],
+    ['changes_with_large_contexts', keys.stats.largeContexts],
     ['acks_with_news', cluster?.replicator.stats.unclean ?? 0],
     ['writes_undone', router?.stats.undone ?? 0],
     ['reruns', router?.stats.reruns ?? 0],

@@ -2,6 +2,7 @@
  * What a node tells a Prometheus. Everything is read when it is asked for; names are ours, with Prometheus' endings
  * (`_total` for what only grows, base units).
  */
+import { LARGE_CONTEXT_INTERVALS } from '../base/limits.ts';
 import { memoryUse } from '../commands/info.ts';
 import type { Metrics } from '../ports/metrics.ts';
 import { MOST_SIBLINGS } from '../store/keyspace.ts';
@@ -45,6 +46,11 @@ export function registerMetrics(server: GrammeServer, metrics: Metrics): void {
       `Reads that found ${n}${n === MOST_SIBLINGS ? ' or more' : ''} siblings.`,
       () => keys.stats.siblings[n],
     );
+  counter(
+    'changes_with_large_contexts',
+    `Changes that left a key with a context of more than ${LARGE_CONTEXT_INTERVALS} intervals.`,
+    () => keys.stats.largeContexts,
+  );
   if (router === null) return;
 
   const { cluster } = router;

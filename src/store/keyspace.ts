@@ -12,7 +12,7 @@
 
 import { breaks } from '../base/breaks.ts';
 import { MERGE_OVERFLOW, TOO_MANY_SIBLINGS, WRONG_TYPE } from '../base/errors.ts';
-import { CHUNK_BYTES } from '../base/limits.ts';
+import { CHUNK_BYTES, LARGE_CONTEXT_INTERVALS } from '../base/limits.ts';
 import type { HybridClock } from '../causality/clock.ts';
 import { Context } from '../causality/context.ts';
 import { positionOf } from '../ring/position.ts';
@@ -180,7 +180,14 @@ export class Keyspace {
   /** Set by the replay: applies what a partition is behind by, or all. */
   catchUp: (db: Database, partition: number) => Promise<void> = () => Promise.resolve();
   catchUpAll: () => Promise<void> = () => Promise.resolve();
-  stats = { hits: 0, misses: 0, expired: 0, events: 0, siblings: new Array<number>(MOST_SIBLINGS + 1).fill(0) };
+  stats = {
+    hits: 0,
+    misses: 0,
+    expired: 0,
+    events: 0,
+    largeContexts: 0,
+    siblings: new Array<number>(MOST_SIBLINGS + 1).fill(0),
+  };
 
   private readonly clock: HybridClock;
   readonly journal: Journal;
@@ -523,6 +530,8 @@ export class Keyspace {
     this.count(db, o);
     this.account(o);
     this.stats.events++;
+    const intervals = o.state?.context.size ?? 0;
+    if (intervals > LARGE_CONTEXT_INTERVALS) this.stats.largeContexts++;
     if (o.deadline !== 0) this.onDeadline(o);
     if (this.stale !== null && (o.flags & STALE) === 0) {
       o.flags |= STALE;

@@ -6,10 +6,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
+import { actorNumber } from '../causality/actors.ts';
 import { slotOf } from '../ring/slots.ts';
 import { QuietLog } from '../sim/quiet-log.ts';
 import { SeededRandom } from '../sim/random.ts';
 import { VirtualTime } from '../sim/time.ts';
+import { REGISTER } from '../types/kinds.ts';
 import { fingerprint, type KeyEvent } from '../types/state.ts';
 import { MemoryEngine } from './memory-engine.ts';
 import { StoredKey } from './object.ts';
@@ -71,6 +73,23 @@ class Node {
     return o === null ? null : o.text();
   }
 }
+
+test('changes that leave a large context are counted', async () => {
+  const who = await Node.open(1, new VirtualTime());
+  const { stats } = who.store.keys;
+  const event = (n: number): KeyEvent => {
+    const actor = actorNumber(`writer${String(n).padStart(2, '0')}`);
+    const to = 1_000_000 + n;
+    const adds = [{ field: REGISTER, data: `v${n}`, num: 0, aux: '' }];
+    return { actor, from: to - 1, to, covers: null, coversGone: [], removes: [], adds };
+  };
+  for (let n = 1; n <= 10; n++) who.receive(event(n));
+  assert.equal(stats.largeContexts, 0);
+  who.receive(event(11));
+  assert.equal(stats.largeContexts, 1);
+  who.receive(event(11));
+  assert.equal(stats.largeContexts, 1, 'what changes nothing');
+});
 
 type Op =
   | { op: 'incr'; who: number; by: number }
