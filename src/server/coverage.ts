@@ -85,7 +85,7 @@ export class Coverage {
   private async local(db: Database, cursor: number, count: number): Promise<{ found: Found[]; upTo: number }> {
     const { keys, scanner, residency } = this.store;
     const { cluster } = this;
-    const wanted = this.isAlone ? undefined : (p: number) => cluster!.coordinates(p);
+    const wanted = this.isAlone ? undefined : (p: number) => cluster!.routes.coordinates(p);
     const step = await scanner.step(db, cursor, count, wanted);
     const places = step.keys.map((key) => ({ db, key, slot: slotOf(key) }));
     const cold = places.filter((p) => !keys.isResident(p.db, p.key, p.slot));

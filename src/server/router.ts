@@ -18,10 +18,11 @@
 import { breaks } from '../base/breaks.ts';
 import type { ByteReader } from '../base/bytes.ts';
 import { ReplyError } from '../base/errors.ts';
-import type { Cluster, ClusterServer, Route } from '../cluster/cluster.ts';
+import type { Cluster, ClusterServer } from '../cluster/cluster.ts';
 import type { Peer } from '../cluster/peers.ts';
 import type { Group, Refusal, RequestName, Ticket } from '../cluster/replicator.ts';
 import { type Done, replyBytes } from '../cluster/requests.ts';
+import type { Route } from '../cluster/routes.ts';
 import type { Command } from '../commands/table.ts';
 import type { Argv } from '../resp/argv.ts';
 import type { KeyPlace } from '../store/keyspace.ts';
@@ -135,7 +136,7 @@ export class Router implements ClusterServer {
 
   private routeOf(argv: Argv, i: number): Route {
     this.slot = argv.slot(i);
-    return this.cluster.route(this.server.keys.partitionOf(this.slot));
+    return this.cluster.routes.of(this.server.keys.partitionOf(this.slot));
   }
 
   /**
@@ -225,7 +226,7 @@ export class Router implements ClusterServer {
     if (w > 0) {
       const homes = this.cluster.ring.homes(route.partition).length;
       const asked = Math.min(w, homes);
-      this.strictGroup = this.cluster.writeGroup(route.partition, asked, asked, false);
+      this.strictGroup = this.cluster.routes.writeGroup(route.partition, asked, asked, false);
     }
     this.timeoutMs = timeoutMs;
     if (r > 0) {
@@ -397,7 +398,7 @@ export class Router implements ClusterServer {
       const from = offsets[2 * i];
       const to = offsets[2 * i + 1];
       const slot = one ? 0 : argv.slot(i);
-      const { read } = one ? this.lastRoute! : cluster.route(keys.partitionOf(slot));
+      const { read } = one ? this.lastRoute! : cluster.routes.of(keys.partitionOf(slot));
       if (read.targets.length === 0) continue;
       group ??= read;
       const hash = one
