@@ -4,7 +4,11 @@
  *
  * A route depends on nothing but the ring and this node's opinion of its peers. It is worked out when it is first asked
  * for and holds until one of these changes.
+ *
+ * Every command asks for one, so there are few: partitions for which the same nodes do the same share one object, which
+ * says nothing of the partition. Three nodes have three routes and one group of writes, and these stay in the cache.
  */
+import { MAX_PARTITIONS } from '../ring/layout.ts';
 import type { Journal } from '../store/journal.ts';
 import type { Peer, Peers } from './peers.ts';
 import type { Group, Quota } from './replicator.ts';
@@ -31,10 +35,9 @@ export interface RouteParts {
   options: RouteOptions;
 }
 
-/** Who does what for one partition, as this node sees it now. */
+/** Who does what for some partitions, as this node sees it now. */
 export interface Route {
   epoch: number;
-  partition: number;
   /** Null when it is this node. */
   coordinator: Peer | null;
   /** Nobody who may coordinate can be reached. */
@@ -53,10 +56,13 @@ export class Routes {
   private readonly journal: Journal;
   private readonly self: string;
   private readonly options: RouteOptions;
-  private readonly routes: (Route | undefined)[] = [];
+  private readonly routes = new Array<Route | null>(MAX_PARTITIONS).fill(null);
   private readonly groups = new Map<string, Group>();
   private groupsEpoch = -1;
-  /** Routes by the nodes that they depend on, with any partition of theirs; and whether all members were well. */
+  /** Numbers of the groups, for the names of routes. */
+  private readonly numbers = new Map<Group, number>();
+  private readonly shared = new Map<string, Route>();
+  /** Routes by the orders of nodes that they were worked out from; and whether all members were well. */
   private readonly patterns = new Map<string, Route>();
   private allWell = false;
 
@@ -76,7 +82,7 @@ export class Routes {
   /** Who does what for partition p now. */
   of(p: number): Route {
     const route = this.routes[p];
-    if (route !== undefined && route.epoch === this.epoch) return route;
+    if (route !== null && route.epoch === this.epoch) return route;
     const fresh = this.makeRoute(p);
     this.routes[p] = fresh;
     return fresh;
@@ -92,7 +98,7 @@ export class Routes {
     const target = ring.isMoving(p) ? ring.target(p).join() : '';
     const name = `${ring.homes(p).join()}|${target}|${this.allWell ? '' : ring.list(p).join()}`;
     const known = this.patterns.get(name);
-    if (known !== undefined) return { ...known, partition: p };
+    if (known !== undefined) return known;
     const route = this.workOutRoute(p);
     this.patterns.set(name, route);
     return route;
@@ -103,6 +109,8 @@ export class Routes {
     if (this.groupsEpoch === this.epoch) return;
     this.groupsEpoch = this.epoch;
     this.groups.clear();
+    this.numbers.clear();
+    this.shared.clear();
     this.patterns.clear();
     const { peers, self } = this;
     const ids = [...this.ring.members, ...[...peers.byId.keys()].filter((id) => this.ring.isOwner(id))];
@@ -127,16 +135,22 @@ export class Routes {
       }
       if (!nobody) break;
     }
-    return {
+    const { r, w, writeMin, readMin } = this.options;
+    const route: Route = {
       epoch: this.epoch,
-      partition: p,
       coordinator,
       nobody,
       home: ring.homes(p).includes(self),
-      write: this.writeGroup(p, this.options.w, this.options.writeMin(), false),
-      firmWrite: this.writeGroup(p, this.options.w, this.options.writeMin(), true),
-      read: this.readGroup(p, this.options.r, this.options.readMin()),
+      write: this.writeGroup(p, w, writeMin(), false),
+      firmWrite: this.writeGroup(p, w, writeMin(), true),
+      read: this.readGroup(p, r, readMin()),
     };
+    const groups = [route.write, route.firmWrite, route.read].map((g) => this.numbers.get(g));
+    const name = `${nobody ? '' : (coordinator?.id ?? self)}|${route.home}|${groups.join()}`;
+    const known = this.shared.get(name);
+    if (known !== undefined) return known;
+    this.shared.set(name, route);
+    return route;
   }
 
   /** Does this node coordinate it? */
@@ -158,9 +172,7 @@ export class Routes {
     const standsFor: (Peer | null)[] = [];
     const used = new Set<string>([...homes, ...gaining, self]);
     let copies = homes.includes(self) ? 1 : 0;
-    const missing: string[] = [];
-    for (const id of [...homes, ...gaining]) {
-      if (id === self) continue;
+    for (const id of this.inOrder([...homes, ...gaining])) {
       const peer = peers.get(id);
       if (peer.link === null) absent.push(id);
       else {
@@ -171,8 +183,8 @@ export class Routes {
           standsFor.push(null);
         }
       }
-      if (!peer.isWell && homes.includes(id)) missing.push(id);
     }
+    const missing = homes.filter((id) => id !== self && !peers.get(id).isWell);
     // the next healthy nodes stand in (paper 4.6); this one too, when it is no home and has to coordinate
     for (const owner of missing) {
       if (copies === 0 && !homes.includes(self)) {
@@ -219,12 +231,17 @@ export class Routes {
     });
   }
 
-  /** The other homes that are well, beginning with those that follow this node: so all have as much to do. */
-  private wellHomes(p: number): Peer[] {
+  /** The other nodes of these, beginning with those that follow this one: so all have as much to do. */
+  private inOrder(ids: readonly string[]): string[] {
     const { self } = this;
-    const others = this.ring.homes(p).filter((id) => id !== self && this.peers.get(id).isWell);
-    const inOrder = [...others.filter((id) => id > self).sort(), ...others.filter((id) => id < self).sort()];
-    return inOrder.map((id) => this.peers.get(id));
+    return [...ids.filter((id) => id > self).sort(), ...ids.filter((id) => id < self).sort()];
+  }
+
+  /** The other homes that are well, in that order. */
+  private wellHomes(p: number): Peer[] {
+    return this.inOrder(this.ring.homes(p))
+      .map((id) => this.peers.get(id))
+      .filter((x) => x.isWell);
   }
 
   private readGroup(p: number, r: number, min: number): Group {
@@ -265,6 +282,7 @@ export class Routes {
     const known = this.groups.get(name);
     if (known !== undefined) return known;
     this.groups.set(name, g);
+    this.numbers.set(g, this.numbers.size);
     return g;
   }
 }
