@@ -262,8 +262,9 @@ export class Cluster {
     });
     this.operator = new Operator({ store, peers, rpc, membership, hints: this.hints });
     store.keys.made = new MadeRecords();
+    store.keys.onNews = (slot) => this.replicator.hasNews(slot);
     store.keys.onOwn = () => this.replicateOwn();
-    store.keys.mayExpire = (slot) => this.locks.held[slot] === 0 && this.mayExpire(store.keys.partitionOf(slot));
+    store.keys.mayExpire = (slot) => this.locks.isFree(slot) && this.mayExpire(store.keys.partitionOf(slot));
     store.expiry.settleMs = () => (this.isAlone ? 0 : options.expireSettle());
   }
 
@@ -445,7 +446,7 @@ export class Cluster {
         this.replicator.join(this.replicator.ticket(), g);
       } else this.replicator.join(this.replicator.ticket(), g);
       this.replicator.write(g, op, w.buf, at, end, made.basis(i), i === 0 ? request : null, firm);
-      if (firm) this.replicator.opens(made.slots[i], this.seenBefore);
+      if (firm) this.replicator.opens(made.slots[i]);
       at = end;
     }
     this.lastGroup = first;
@@ -470,9 +471,6 @@ export class Cluster {
     for (; records > n; records--) at += 4 + w.buf.readUInt32LE(at);
     return at;
   }
-
-  /** What had been seen of others before the command at hand ran. */
-  seenBefore = 0;
 
   /** Records that came from elsewhere are in the journal. */
   applied(): void {

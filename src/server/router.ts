@@ -95,7 +95,6 @@ export class Router implements ClusterServer {
   enter(client: Client, command: Command, argv: Argv): boolean {
     this.atHand.begin();
     this.server.keys.firm = false;
-    this.cluster.seenBefore = this.server.keys.news;
     this.strictGroup = null;
     this.timeoutMs = 0;
     this.compareToo = true;
@@ -138,7 +137,7 @@ export class Router implements ClusterServer {
    */
   private mustWait(client: Client, command: Command, argv: Argv, slot: number): boolean {
     const { replicator } = this.cluster;
-    if (!replicator.isDoubtful(slot, this.server.keys.newsAt[slot]) || breaks.takesStale) return false;
+    if (!replicator.isDoubtful(slot) || breaks.takesStale) return false;
     if (command.write && !dependsOnState(command, argv)) return false;
     this.server.suspend(client, argv);
     replicator.decided(slot).then(() => this.server.retry(client));
@@ -153,7 +152,7 @@ export class Router implements ClusterServer {
     this.atHand.partition = partition;
     const pinned = isPinned(client);
     if (pinned || (route.coordinator === null && !route.nobody)) {
-      if (this.cluster.locks.held[slot] !== 0 && this.borrowing.waits(client, argv, i)) return false;
+      if (!this.cluster.locks.isFree(slot) && this.borrowing.waits(client, argv, i)) return false;
       if (this.mustWait(client, command, argv, slot)) return false;
     }
     if (route.coordinator === null && !route.nobody) {
@@ -243,8 +242,8 @@ export class Router implements ClusterServer {
     if (own || pinned) {
       if (!this.borrowing.hasKeys(client)) {
         if (!own && how === undefined && this.borrows(client, argv, positions, routes)) return false;
-        const { held } = this.cluster.locks;
-        if (positions.some((i, k) => held[slots[k]] !== 0 && this.borrowing.waits(client, argv, i))) return false;
+        const { locks } = this.cluster;
+        if (positions.some((i, k) => !locks.isFree(slots[k]) && this.borrowing.waits(client, argv, i))) return false;
       }
       if (slots.some((slot) => this.mustWait(client, command, argv, slot))) return false;
       if (

@@ -16,7 +16,7 @@ import { CHUNK_BYTES } from '../base/limits.ts';
 import type { HybridClock } from '../causality/clock.ts';
 import { Context } from '../causality/context.ts';
 import { positionOf } from '../ring/position.ts';
-import { SLOTS, slotOf } from '../ring/slots.ts';
+import { SLOTS, STRETCHES, slotOf, stretchOf } from '../ring/slots.ts';
 import { chunkField } from '../types/chunks.ts';
 import { registerName } from '../types/deadline.ts';
 import { addDecimals, basisOf, recordsForOverwrite, runField, sumPayload, sumText } from '../types/increment.ts';
@@ -59,6 +59,8 @@ export const MISS = { miss: true };
 
 /** Reads that found so many siblings, or more, are counted together. */
 export const MOST_SIBLINGS = 10;
+/** So many of the latest news are known by slot: some ms' worth under the heaviest load. */
+export const RECENT_NEWS = 4096;
 
 export interface KeyPlace {
   db: Database;
@@ -152,11 +154,15 @@ export class Keyspace {
   /** In a cluster: objects whose Merkle terms are to be worked out again. Null while alone. */
   stale: StoredKey[] | null = null;
   staleRecords: number[] = [];
-  /** Counts what other nodes' events have changed here; when a key of each slot was last one of these. */
+  /** Counts what other nodes' events have changed here. */
   news = 0;
-  readonly newsAt = new Float64Array(SLOTS);
-  /** How often something has been undone in each slot. */
-  readonly undoneAt = new Float64Array(SLOTS);
+  /** When a key of each stretch of slots was last one of these; the slots of the latest, by their numbers. */
+  private readonly newsAt = new Float64Array(STRETCHES);
+  private readonly newsSlots = new Uint16Array(RECENT_NEWS);
+  /** Told of the slot. */
+  onNews: ((slot: number) => void) | null = null;
+  /** How often something has been undone in each slot, to see whether it has been again. */
+  readonly undoneAt = new Uint16Array(SLOTS);
   /** The interval of the last event that was made in the general way. */
   readonly last = { from: 0, to: 0 };
   /** Called after a change that no command has made. */
@@ -730,6 +736,25 @@ export class Keyspace {
     if (to > 0) s.context = Context.of(this.actor, from, to);
   }
 
+  /** Another node's event changes a key of the slot. */
+  private noteNews(slot: number): void {
+    const n = ++this.news;
+    this.newsAt[stretchOf(slot)] = n;
+    this.newsSlots[n % RECENT_NEWS] = slot;
+    if (this.onNews !== null) this.onNews(slot);
+  }
+
+  /**
+   * Has a key of the slot been changed by another node's event since `news` was `since`? Of what is long ago only the stretch
+   * is known, and the answer is yes when that has been.
+   */
+  hadNews(slot: number, since: number): boolean {
+    const oldest = this.news - RECENT_NEWS;
+    let n = this.newsAt[stretchOf(slot)];
+    for (; n > since && n > oldest; n--) if (this.newsSlots[n % RECENT_NEWS] === slot) return true;
+    return n > since;
+  }
+
   /**
    * An overwrite read from the journal, or sent by its coordinator: by far the most there are, so the simple case is done
    * without an event. Its key is buf[keyStart, keyEnd), its value buf[valueStart, valueEnd).
@@ -767,7 +792,7 @@ export class Keyspace {
       }
       if (a !== 0) {
         this.clock.observe(to);
-        this.newsAt[slot] = ++this.news;
+        this.noteNews(slot);
         this.changedRecord(a, packed.flags(a) & ~(RAW | TEXT));
         return true;
       }
@@ -779,7 +804,7 @@ export class Keyspace {
       o.from = start;
     } else if (o.actor !== actor || o.from !== start || o.to !== from) return false;
     this.clock.observe(to);
-    this.newsAt[slot] = ++this.news;
+    this.noteNews(slot);
     o.to = to;
     o.type = STRING;
     o.value = buf.latin1Slice(valueStart, valueEnd);
@@ -789,14 +814,7 @@ export class Keyspace {
   }
 
   /** Is nothing known of a key that is not packed, nor on disk? Throws MISS where that can't be told. */
-  private isNew(
-    db: Database,
-    shard: Shard,
-    buf: Buffer,
-    start: number,
-    end: number,
-    slot: number,
-  ): boolean {
+  private isNew(db: Database, shard: Shard, buf: Buffer, start: number, end: number, slot: number): boolean {
     if (shard.complete && shard.objects.size === 0) return true;
     const key = buf.latin1Slice(start, end);
     if (shard.objects.has(key)) return false;
@@ -824,7 +842,7 @@ export class Keyspace {
       o.from = runStart - 1;
     } else if ((o.flags & COUNTER) === 0 || o.actor !== actor || o.from !== runStart - 1 || o.to !== from) return false;
     this.clock.observe(to);
-    this.newsAt[slot] = ++this.news;
+    this.noteNews(slot);
     o.flags = (o.flags & ~(RAW | TEXT)) | COUNTER;
     o.to = to;
     o.type = STRING;
@@ -846,7 +864,7 @@ export class Keyspace {
       this.refresh(o);
       return;
     }
-    this.newsAt[slot] = ++this.news;
+    this.noteNews(slot);
     s.apply(event);
     if (event.covers !== null) this.settleSole(o);
     this.refresh(o);
@@ -882,7 +900,7 @@ export class Keyspace {
     s.join(state);
     if (breaks.joinsByTimestamp) keepLatest(s);
     const news = s.context.hash() !== before || (breaks.joinsLosses && s.checksum() !== sum);
-    if (news) this.newsAt[slot] = ++this.news;
+    if (news) this.noteNews(slot);
     if (news || (s.gone?.size ?? 0) !== gone) {
       if (record) recordState(this.journal.w, db.index, key, state);
       this.refresh(o);
@@ -904,7 +922,7 @@ export class Keyspace {
       o = fresh;
       o.used = this.seconds;
       this.clock.observe(o.to);
-      this.newsAt[o.slot] = ++this.news;
+      this.noteNews(o.slot);
       recordStateBytes(this.journal.w, db.index, o.key, buf, start, end);
       const shard = db.shards[o.slot >> this.shift];
       if (canPack(o)) {
@@ -929,7 +947,7 @@ export class Keyspace {
       o.deadline = fresh.deadline;
     }
     this.clock.observe(o.to);
-    this.newsAt[o.slot] = ++this.news;
+    this.noteNews(o.slot);
     recordStateBytes(this.journal.w, db.index, o.key, buf, start, end);
     this.changed(db, o);
     return true;
@@ -938,7 +956,7 @@ export class Keyspace {
   /** Takes another replica's copy in place of a damaged one: same context, other entries. Never a join. */
   replaceState(db: Database, key: string, slot: number, state: KeyState): void {
     const o = this.ensure(db, key, slot);
-    this.newsAt[slot] = ++this.news;
+    this.noteNews(slot);
     o.state = state.clone();
     o.rest = null;
     o.flags &= ~COUNTER;
