@@ -125,9 +125,6 @@ export class Cluster {
   private readonly parts: ClusterParts;
   private readonly store: Store;
   private server!: ClusterServer;
-  /** Where this node's own records begin that have not been replicated yet. */
-  private markW: ByteWriter;
-  private mark = 0;
   private nextHints = 0;
   private starting = true;
   private refusing = false;
@@ -155,16 +152,13 @@ export class Cluster {
     this.ring = membership.ring;
     this.self = store.identity.nodeId;
     this.routes = new Routes({ ring: this.ring, peers, journal: store.journal, self: this.self, options });
-    this.markW = store.journal.w;
     this.governor = new Governor({
       foreground: parts.foreground,
       clock,
       timers,
       thresholdMs: options.backgroundLatency,
     });
-    const applied = () => this.skip();
     this.states = new States({ store, peers, clock, log });
-    this.states.applied = applied;
     this.reads = new Reads({
       store,
       requests: this.requests,
@@ -205,7 +199,6 @@ export class Cluster {
       coordinates: (p) => this.routes.coordinates(p),
       isGone: (id) => membership.isGone(id),
       outsiders: () => membership.outsiders(),
-      applied,
       hasWork: (p) => this.hasWork(p),
     });
     this.replicator = new Replicator(peers, clock, {
@@ -234,7 +227,6 @@ export class Cluster {
       events: {
         hint: (owner, place) => this.hints.add(owner, place),
         isOpen: (slot) => this.replicator.isOpen(slot),
-        applied,
         answered: (peer, tag, id, buf, start, end) => this.server.answered(peer, tag, id, buf, start, end),
         wake: () => this.server.wake(),
       },
@@ -255,7 +247,6 @@ export class Cluster {
       merge: (place, state) => {
         if (this.replicator.open !== null) this.server.flush();
         this.reads.merge(place, state);
-        this.applied();
       },
       whenTaken: (peer, tell) => this.receiver.whenTaken(peer, tell),
       wake: () => this.server.wake(),
@@ -407,13 +398,6 @@ export class Cluster {
 
   // ------------------------------------------------------------------ replication
 
-  /** What came into the journal since is not this node's own doing. */
-  private skip(): void {
-    this.replicateOwn();
-    this.markW = this.store.journal.w;
-    this.mark = this.markW.pos;
-  }
-
   /**
    * Sends the records that have been made since the last time to their replicas.
    * @param group for the first key, when it is other than its route's
@@ -423,17 +407,19 @@ export class Cluster {
   replicate(group: Group | null, request: RequestName | null = null, firm = false): number {
     const made = this.store.keys.made!;
     const n = made.count;
-    const { w } = this.store.journal;
-    if (n === 0) {
-      this.markW = w;
-      this.mark = w.pos;
+    if (n === 0) return -1;
+    const { w, sealed } = this.store.journal;
+    if (made.sealed !== sealed) {
+      // their bytes are not there any more: replicas get what they came to when they compare
+      this.parts.log.error({ records: n }, 'own records were not replicated before their batch was sealed');
+      made.clear();
       return -1;
     }
-    let at = this.ownFrom(n);
     let op = -1;
     let first: Group | null = null;
     let more: Group[] | null = null;
     for (let i = 0; i < n; i++) {
+      const at = made.starts[i];
       const end = at + 4 + w.buf.readUInt32LE(at);
       const route = this.routes.of(this.store.keys.partitionOf(made.slots[i]));
       const g = group ?? (firm ? route.firmWrite : route.write);
@@ -447,39 +433,20 @@ export class Cluster {
       } else this.replicator.join(this.replicator.ticket(), g);
       this.replicator.write(g, op, w.buf, at, end, made.basis(i), i === 0 ? request : null, firm);
       if (firm) this.replicator.opens(made.slots[i]);
-      at = end;
     }
     this.lastGroup = first;
     this.moreGroups = more;
     made.clear();
-    this.markW = w;
-    this.mark = w.pos;
     return op;
   }
 
-  /** Where the last n records begin that were made here: nothing has come behind them. */
-  private ownFrom(n: number): number {
-    const { w } = this.store.journal;
-    const from = w === this.markW ? this.mark : 0;
-    let at = from;
-    let records = 0;
-    for (; at < w.pos; records++) at += 4 + w.buf.readUInt32LE(at);
-    if (records === n) return from;
-    // somebody has not said that he has put others' records there: theirs come first
-    this.parts.log.error({ records, own: n }, "others' records in the journal were not passed over");
-    at = from;
-    for (; records > n; records--) at += 4 + w.buf.readUInt32LE(at);
-    return at;
-  }
-
-  /** Records that came from elsewhere are in the journal. */
-  applied(): void {
-    this.skip();
-  }
-
-  /** Records that no command has made: expiry. */
+  /** Records that no command has made: expiry, undoing. */
   replicateOwn(): void {
-    if (this.store.keys.made!.count > 0) this.replicate(null);
+    const made = this.store.keys.made!;
+    if (made.count === 0) return;
+    // nobody else is to have them; who joins gets what they came to
+    if (this.isAlone || this.ring.layout === null) made.clear();
+    else this.replicate(null);
   }
 
   // ------------------------------------------------------------------ links
@@ -553,6 +520,8 @@ export class Cluster {
   private ringChanged(what: 'layout' | 'serving'): void {
     const { keys } = this.store;
     keys.sole = this.isSole;
+    // between commands there are only such as were made alone
+    keys.made!.clear();
     if (what === 'layout') this.repair.loseTenure();
     this.server.routesChanged();
   }
@@ -636,7 +605,6 @@ export class Cluster {
         return;
       case m.FETCHED:
         this.reads.taken(peer, r);
-        this.skip();
         return;
       case m.STATES:
         this.states.take(peer, bytes, 0, bytes.length).catch(failed);

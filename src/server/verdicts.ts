@@ -141,7 +141,6 @@ export class Verdicts {
       return;
     }
     const { behind } = cluster.reads.merge(place, theirs);
-    cluster.applied();
     if (behind) cluster.states.send(peer, place);
     if (op === undefined || op.replaced || breaks.repliesDespiteNews) return;
     // it may have come by another way since the command ran, and be no news any more
@@ -208,7 +207,6 @@ export class Verdicts {
     if (cluster.replicator.open !== null) this.output.flush();
     if (theirs !== null) {
       const { behind } = cluster.reads.merge(place, theirs);
-      cluster.applied();
       if (behind) cluster.states.send(peer, place);
     }
     // what is refused from now on has come after this

@@ -87,19 +87,28 @@ export class Database {
 }
 
 /**
- * Records since somebody last looked, each with its slot and what it was made on. One is used for all commands, and
- * nothing of it is made anew for one.
+ * Records since somebody last looked, each with its slot, where it lies in the journal's batch, and what it was made on.
+ * One is used for all commands, and nothing of it is made anew for one.
  */
 export class MadeRecords {
   count = 0;
+  /** Batches that had been sealed when the first was made: all of them are in the next. */
+  sealed = 0;
   readonly slots: number[] = [];
+  /** Where they begin in the batch. Others' records may lie between. */
+  readonly starts: number[] = [];
   private readonly hashes: number[] = [];
   private readonly contexts: (Context | null)[] = [];
 
-  /** @param hash of the context that it was made on; -1 where the record itself says it (the compact kinds) */
-  add(slot: number, hash: number, context: Context | null): void {
+  /**
+   * The record that is going to be written next.
+   * @param hash of the context that it is made on; -1 where the record itself says it (the compact kinds)
+   */
+  add(slot: number, hash: number, context: Context | null, journal: Journal): void {
     const i = this.count++;
+    if (i === 0) this.sealed = journal.sealed;
     this.slots[i] = slot;
+    this.starts[i] = journal.w.pos;
     this.hashes[i] = hash;
     this.contexts[i] = context;
   }
@@ -165,7 +174,7 @@ export class Keyspace {
   readonly undoneAt = new Uint16Array(SLOTS);
   /** The interval of the last event that was made in the general way. */
   readonly last = { from: 0, to: 0 };
-  /** Called after a change that no command has made. */
+  /** Called after a change that no command has made, or one that has to run again. */
   onOwn: (() => void) | null = null;
   /** The object that was looked up last: of a command on one key, that key's. */
   lastFound: StoredKey | null = null;
@@ -691,7 +700,7 @@ export class Keyspace {
   /** Notes a record that does not say itself what it is made on. */
   private noteAfter(slot: number, before: number, seen: Context | StoredKey): void {
     const context = this.firm ? (seen instanceof Context ? seen.clone() : seen.context()) : null;
-    this.made!.add(slot, before, context);
+    this.made!.add(slot, before, context, this.journal);
   }
 
   /** Makes an event, applies it, records it. */
@@ -1084,7 +1093,7 @@ export class Keyspace {
       packed.setValue(a, buf, valueStart, valueEnd);
     }
     packed.setUsed(a, this.seconds);
-    this.made?.add(slot, -1, null);
+    this.made?.add(slot, -1, null, this.journal);
     recordOverwriteBytes(this.journal.w, db.index, buf, keyStart, keyEnd, me, to, from, start, valueStart, valueEnd);
     this.changedRecord(a, packed.flags(a) & ~(RAW | TEXT));
     return true;
@@ -1121,7 +1130,7 @@ export class Keyspace {
         }
         o.flags &= ~COUNTER;
         if (this.made !== null) {
-          if (o.rest === null) this.made.add(slot, -1, null);
+          if (o.rest === null) this.made.add(slot, -1, null, this.journal);
           else this.noteAfter(slot, o.contextHash(), o);
         }
         if (o.rest === null)
@@ -1223,7 +1232,7 @@ export class Keyspace {
       const chained = o.actor === me && (this.sole || o.to > this.chainStart);
       if (o.flags & COUNTER && chained) {
         const to = this.clock.next();
-        if (this.made !== null) this.made.add(slot, -1, null);
+        if (this.made !== null) this.made.add(slot, -1, null, this.journal);
         recordStep(this.journal.w, db.index, key, me, to, o.to, o.from + 1, result);
         o.to = to;
         o.value = result;
@@ -1232,7 +1241,7 @@ export class Keyspace {
       }
       if (o.to === 0) {
         const to = this.clock.next();
-        if (this.made !== null) this.made.add(slot, -1, null);
+        if (this.made !== null) this.made.add(slot, -1, null, this.journal);
         recordStep(this.journal.w, db.index, key, me, to, to - 1, to, result);
         o.actor = me;
         o.from = to - 1;
