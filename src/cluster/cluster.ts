@@ -1,9 +1,8 @@
 /**
- * One node's part in the cluster: puts the pieces together, and says for each partition who coordinates it and who takes
- * part in its reads and writes.
+ * One node's part in the cluster: puts the pieces together, and sends what has been written here to its replicas.
  *
- * Nothing here knows what a command is: the server asks for a `Route`, runs the command or sends it on, and gives the
- * records that came of it to `replicate`.
+ * Nothing here knows what a command is: the server asks for a `Route` (`routes`), runs the command or sends it on, and
+ * gives the records that came of it to `replicate`.
  */
 import { breaks } from '../base/breaks.ts';
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
@@ -27,29 +26,23 @@ import { Reads } from './reads.ts';
 import { REAP_AGE_MS } from './reaping.ts';
 import { Receiver } from './receiver.ts';
 import { Repair } from './repair.ts';
-import { type Group, type Quota, Replicator, type ReplicatorEvents, type RequestName } from './replicator.ts';
+import { type Group, Replicator, type ReplicatorEvents, type RequestName } from './replicator.ts';
 import { type Done, Requests } from './requests.ts';
 import type { Ring } from './ring.ts';
+import { type RouteOptions, Routes } from './routes.ts';
 import { Rpc } from './rpc.ts';
 import { States } from './states.ts';
 import { Trees } from './trees.ts';
 import { Voids } from './voids.ts';
 
 const HINTS_MS = 200;
-const NO_PEERS: readonly Peer[] = [];
 /** Frames that are taken from a node that is expelled. */
 const HEARD_FROM_EXPELLED: ReadonlySet<number> = new Set([m.GOSSIP, m.RING, m.RING_NAME, m.PING]);
 /** A member that was started waits this long for the others, in ms. */
 const START_MS = 1500;
 
-export interface ClusterOptions {
+export interface ClusterOptions extends RouteOptions {
   n: number;
-  r: number;
-  w: number;
-  writeMin: () => number;
-  /** Other nodes that must have a write on disk before it is acknowledged. */
-  durable: () => number;
-  readMin: () => number;
   /** Ms after its deadline that a key is removed, while there are other members. */
   expireSettle: () => number;
   /** Ms that a member may be away before it is expelled; 0 for ever. */
@@ -84,22 +77,6 @@ export interface ClusterParts {
   busVersions?: Versions;
 }
 
-/** Who does what for one partition, as this node sees it now. */
-export interface Route {
-  epoch: number;
-  partition: number;
-  /** Null when it is this node. */
-  coordinator: Peer | null;
-  /** Nobody who may coordinate can be reached. */
-  nobody: boolean;
-  /** This node is one of those who serve. */
-  home: boolean;
-  write: Group;
-  /** For writes whose replies rest on the state; the same where nobody stands in. */
-  firmWrite: Group;
-  read: Group;
-}
-
 /** What the server does for other nodes. */
 export interface ClusterServer extends Omit<ReplicatorEvents, 'missed' | 'behind' | 'spare' | 'late'> {
   forward(peer: Peer, buf: Buffer, start: number, end: number): void;
@@ -129,6 +106,7 @@ export class Cluster {
   readonly rpc: Rpc;
   readonly membership: Membership;
   readonly ring: Ring;
+  readonly routes: Routes;
   readonly replicator: Replicator;
   readonly receiver: Receiver;
   readonly reads: Reads;
@@ -147,15 +125,6 @@ export class Cluster {
   private readonly parts: ClusterParts;
   private readonly store: Store;
   private server!: ClusterServer;
-  private readonly routes: (Route | undefined)[] = [];
-  private readonly groups = new Map<string, Group>();
-  private groupsEpoch = -1;
-  /** Routes by the nodes that they depend on, with any partition of theirs; and whether all members were well. */
-  private readonly patterns = new Map<string, Route>();
-  private allWell = false;
-  /** Where this node's own records begin that have not been replicated yet. */
-  private markW: ByteWriter;
-  private mark = 0;
   private nextHints = 0;
   private starting = true;
   private refusing = false;
@@ -182,16 +151,14 @@ export class Cluster {
     this.membership = membership;
     this.ring = membership.ring;
     this.self = store.identity.nodeId;
-    this.markW = store.journal.w;
+    this.routes = new Routes({ ring: this.ring, peers, journal: store.journal, self: this.self, options });
     this.governor = new Governor({
       foreground: parts.foreground,
       clock,
       timers,
       thresholdMs: options.backgroundLatency,
     });
-    const applied = () => this.skip();
     this.states = new States({ store, peers, clock, log });
-    this.states.applied = applied;
     this.reads = new Reads({
       store,
       requests: this.requests,
@@ -229,10 +196,9 @@ export class Cluster {
       log,
       r: options.r,
       w: options.w,
-      coordinates: (p) => this.coordinates(p),
+      coordinates: (p) => this.routes.coordinates(p),
       isGone: (id) => membership.isGone(id),
       outsiders: () => membership.outsiders(),
-      applied,
       hasWork: (p) => this.hasWork(p),
     });
     this.replicator = new Replicator(peers, clock, {
@@ -245,7 +211,7 @@ export class Cluster {
       refused: (t, refusal) => this.server.refused(t, refusal),
       late: () => this.server.wake(),
       spare: (peer, db, key) => {
-        const { read } = this.route(this.store.keys.partitionOf(this.place(db, key).slot));
+        const { read } = this.routes.of(this.store.keys.partitionOf(this.place(db, key).slot));
         return [...read.targets, ...read.spares].find((x) => x !== peer && x.isWell) ?? null;
       },
       behind: (peer, db, key) => this.states.send(peer, this.place(db, key)),
@@ -261,7 +227,6 @@ export class Cluster {
       events: {
         hint: (owner, place) => this.hints.add(owner, place),
         isOpen: (slot) => this.replicator.isOpen(slot),
-        applied,
         answered: (peer, tag, id, buf, start, end) => this.server.answered(peer, tag, id, buf, start, end),
         wake: () => this.server.wake(),
       },
@@ -282,15 +247,15 @@ export class Cluster {
       merge: (place, state) => {
         if (this.replicator.open !== null) this.server.flush();
         this.reads.merge(place, state);
-        this.applied();
       },
       whenTaken: (peer, tell) => this.receiver.whenTaken(peer, tell),
       wake: () => this.server.wake(),
     });
     this.operator = new Operator({ store, peers, rpc, membership, hints: this.hints });
     store.keys.made = new MadeRecords();
+    store.keys.onNews = (slot) => this.replicator.hasNews(slot);
     store.keys.onOwn = () => this.replicateOwn();
-    store.keys.mayExpire = (slot) => this.locks.held[slot] === 0 && this.mayExpire(store.keys.partitionOf(slot));
+    store.keys.mayExpire = (slot) => this.locks.isFree(slot) && this.mayExpire(store.keys.partitionOf(slot));
     store.expiry.settleMs = () => (this.isAlone ? 0 : options.expireSettle());
   }
 
@@ -404,7 +369,7 @@ export class Cluster {
     await this.bus.close();
   }
 
-  // ------------------------------------------------------------------ routes
+  // ------------------------------------------------------------------ what this node may do
 
   get isAlone(): boolean {
     return this.ring.isSole(this.self);
@@ -418,224 +383,20 @@ export class Cluster {
     return this.isAlone && this.membership.outsiders().length === 0;
   }
 
-  private get epoch(): number {
-    return this.peers.epoch + this.ring.epoch;
-  }
-
-  route(p: number): Route {
-    const route = this.routes[p];
-    if (route !== undefined && route.epoch === this.epoch) return route;
-    const fresh = this.makeRoute(p);
-    this.routes[p] = fresh;
-    return fresh;
-  }
-
-  /**
-   * A route depends on nothing but nodes, and few orders of these occur: each change of an opinion or of the ring makes all
-   * partitions' routes anew, while clients wait.
-   */
-  private makeRoute(p: number): Route {
-    this.startEpoch();
-    const { ring } = this;
-    const target = ring.isMoving(p) ? ring.target(p).join() : '';
-    const name = `${ring.homes(p).join()}|${target}|${this.allWell ? '' : ring.list(p).join()}`;
-    const known = this.patterns.get(name);
-    if (known !== undefined) return { ...known, partition: p };
-    const route = this.workOutRoute(p);
-    this.patterns.set(name, route);
-    return route;
-  }
-
-  /** Forgets what was worked out of who is well and who serves, when that has changed. */
-  private startEpoch(): void {
-    if (this.groupsEpoch === this.epoch) return;
-    this.groupsEpoch = this.epoch;
-    this.groups.clear();
-    this.patterns.clear();
-    const { peers, self } = this;
-    const ids = [...this.ring.members, ...[...peers.byId.keys()].filter((id) => this.ring.isOwner(id))];
-    this.allWell =
-      this.store.journal.failure === null &&
-      ids.every((id) => id === self || (peers.isHealthy(id) && peers.get(id).refusesUntil === 0));
-  }
-
-  private workOutRoute(p: number): Route {
-    const { ring, peers, self } = this;
-    const { failure } = this.store.journal;
-    let coordinator: Peer | null = null;
-    let nobody = true;
-    // one whose disk refuses coordinates only where there is no other
-    for (const strict of [true, false]) {
-      for (const id of ring.list(p)) {
-        if (id !== self && !peers.isHealthy(id)) continue;
-        if (strict && (id === self ? failure !== null : peers.get(id).refusesUntil > 0)) continue;
-        coordinator = id === self ? null : peers.get(id);
-        nobody = false;
-        break;
-      }
-      if (!nobody) break;
-    }
-    return {
-      epoch: this.epoch,
-      partition: p,
-      coordinator,
-      nobody,
-      home: ring.homes(p).includes(self),
-      write: this.writeGroup(p, this.options.w, this.options.writeMin(), false),
-      firmWrite: this.writeGroup(p, this.options.w, this.options.writeMin(), true),
-      read: this.readGroup(p, this.options.r, this.options.readMin()),
-    };
-  }
-
-  coordinates(p: number): boolean {
-    const r = this.route(p);
-    return !r.nobody && r.coordinator === null;
-  }
-
   /** May other nodes borrow keys of the partition here? Only from a home: it gets what the borrower writes. */
   private mayLend(p: number): boolean {
     if (this.starting || this.isExpelled || this.store.journal.failure !== null) return false;
-    return this.ring.layout !== null && this.coordinates(p) && this.route(p).home;
+    return this.ring.layout !== null && this.routes.coordinates(p) && this.routes.of(p).home;
   }
 
   /** Its coordinator removes what is past its deadline, once it knows that it has everything. */
   private mayExpire(p: number): boolean {
     // what an expelled node holds is kept as it is, for whoever comes to recover it
     if (this.isExpelled) return false;
-    return this.isAlone || (this.coordinates(p) && this.repair.tenure[p] === 1);
-  }
-
-  /** Who takes part in a write. @param min copies without which it has failed */
-  writeGroup(p: number, w: number, min: number, firm: boolean): Group {
-    const { ring, peers, self } = this;
-    const homes = ring.homes(p);
-    const gaining = ring.gaining(p);
-    const list = ring.list(p);
-    const targets: Peer[] = [];
-    const hintFor: (string | null)[] = [];
-    const absent: string[] = [];
-    const counted: Peer[] = [];
-    const standsFor: (Peer | null)[] = [];
-    const used = new Set<string>([...homes, ...gaining, self]);
-    let copies = homes.includes(self) ? 1 : 0;
-    const missing: string[] = [];
-    for (const id of [...homes, ...gaining]) {
-      if (id === self) continue;
-      const peer = peers.get(id);
-      if (peer.link === null) absent.push(id);
-      else {
-        targets.push(peer);
-        hintFor.push(null);
-        if (homes.includes(id)) {
-          counted.push(peer);
-          standsFor.push(null);
-        }
-      }
-      if (!peer.isWell && homes.includes(id)) missing.push(id);
-    }
-    // the next healthy nodes stand in (paper 4.6); this one too, when it is no home and has to coordinate
-    for (const owner of missing) {
-      if (copies === 0 && !homes.includes(self)) {
-        copies = 1;
-        if (!absent.includes(owner)) absent.push(owner);
-        continue;
-      }
-      const standIn = list.find((id) => !used.has(id) && peers.isHealthy(id));
-      if (standIn === undefined) continue;
-      used.add(standIn);
-      const peer = peers.get(standIn);
-      targets.push(peer);
-      hintFor.push(owner);
-      counted.push(peer);
-      standsFor.push(peers.get(owner));
-    }
-    const quotas: Quota[] = [
-      { peers: counted, need: Math.max(0, Math.min(w, homes.length) - copies), standsFor, durable: false },
-    ];
-    if (gaining.length > 0) {
-      const target = ring.target(p);
-      const fresh = target.filter((id) => id !== self).map((id) => peers.get(id));
-      const own = target.includes(self) ? 1 : 0;
-      const need = Math.max(0, Math.min(w, target.length) - own);
-      quotas.push({ peers: fresh, need, standsFor: fresh.map(() => null), durable: false });
-    }
-    // always the same ones, and those that are asked last to compare reads: an fsync keeps the fewest waiting
-    const wanted = this.options.durable();
-    const durable = wanted === 0 ? NO_PEERS : this.wellHomes(p).slice(-wanted);
-    if (durable.length > 0)
-      quotas.push({ peers: durable, need: durable.length, standsFor: durable.map(() => null), durable: true });
-    return this.intern({
-      targets,
-      spares: [],
-      hintFor,
-      quotas,
-      self: copies,
-      durable,
-      // without stand-ins there is no difference, and a tick has fewer groups
-      firm: firm && standsFor.some((x) => x !== null),
-      min: Math.min(min, homes.length),
-      absent,
-      ticket: 0,
-    });
-  }
-
-  /** The other homes that are well, beginning with those that follow this node: so all have as much to do. */
-  private wellHomes(p: number): Peer[] {
-    const { self } = this;
-    const others = this.ring.homes(p).filter((id) => id !== self && this.peers.get(id).isWell);
-    const inOrder = [...others.filter((id) => id > self).sort(), ...others.filter((id) => id < self).sort()];
-    return inOrder.map((id) => this.peers.get(id));
-  }
-
-  private readGroup(p: number, r: number, min: number): Group {
-    const { ring, self } = this;
-    const homes = ring.homes(p);
-    const well = this.wellHomes(p);
-    const copies = homes.includes(self) ? 1 : 0;
-    const need = Math.max(0, Math.min(r, homes.length) - copies);
-    return this.intern({
-      targets: well.slice(0, need),
-      spares: well.slice(need),
-      hintFor: well.slice(0, need).map(() => null),
-      quotas: [{ peers: well.slice(0, need), need, standsFor: well.slice(0, need).map(() => null), durable: false }],
-      self: 1,
-      durable: NO_PEERS,
-      firm: false,
-      min: Math.min(min, homes.length),
-      absent: [],
-      ticket: 0,
-    });
-  }
-
-  /** Partitions with the same nodes share a group, so that a tick has few of them. */
-  private intern(g: Group): Group {
-    this.startEpoch();
-    const ids = (list: readonly Peer[]) => list.map((x) => x.id).join();
-    const name = [
-      ids(g.targets),
-      ids(g.spares),
-      g.hintFor.join(),
-      g.quotas.map((q) => `${ids(q.peers)}/${q.need}`).join(';'),
-      g.self,
-      g.firm ? g.quotas.map((q) => q.standsFor.map((x) => x?.id ?? '').join()).join(';') : '',
-      g.min,
-      g.absent.join(),
-      ids(g.durable),
-    ].join('|');
-    const known = this.groups.get(name);
-    if (known !== undefined) return known;
-    this.groups.set(name, g);
-    return g;
+    return this.isAlone || (this.routes.coordinates(p) && this.repair.tenure[p] === 1);
   }
 
   // ------------------------------------------------------------------ replication
-
-  /** What came into the journal since is not this node's own doing. */
-  private skip(): void {
-    this.replicateOwn();
-    this.markW = this.store.journal.w;
-    this.mark = this.markW.pos;
-  }
 
   /**
    * Sends the records that have been made since the last time to their replicas.
@@ -646,19 +407,21 @@ export class Cluster {
   replicate(group: Group | null, request: RequestName | null = null, firm = false): number {
     const made = this.store.keys.made!;
     const n = made.count;
-    const { w } = this.store.journal;
-    if (n === 0) {
-      this.markW = w;
-      this.mark = w.pos;
+    if (n === 0) return -1;
+    const { w, sealed } = this.store.journal;
+    if (made.sealed !== sealed) {
+      // their bytes are not there any more: replicas get what they came to when they compare
+      this.parts.log.error({ records: n }, 'own records were not replicated before their batch was sealed');
+      made.clear();
       return -1;
     }
-    let at = this.ownFrom(n);
     let op = -1;
     let first: Group | null = null;
     let more: Group[] | null = null;
     for (let i = 0; i < n; i++) {
+      const at = made.starts[i];
       const end = at + 4 + w.buf.readUInt32LE(at);
-      const route = this.route(this.store.keys.partitionOf(made.slots[i]));
+      const route = this.routes.of(this.store.keys.partitionOf(made.slots[i]));
       const g = group ?? (firm ? route.firmWrite : route.write);
       if (op < 0) {
         op = this.replicator.begin(g);
@@ -669,43 +432,21 @@ export class Cluster {
         this.replicator.join(this.replicator.ticket(), g);
       } else this.replicator.join(this.replicator.ticket(), g);
       this.replicator.write(g, op, w.buf, at, end, made.basis(i), i === 0 ? request : null, firm);
-      if (firm) this.replicator.opens(made.slots[i], this.seenBefore);
-      at = end;
+      if (firm) this.replicator.opens(made.slots[i]);
     }
     this.lastGroup = first;
     this.moreGroups = more;
     made.clear();
-    this.markW = w;
-    this.mark = w.pos;
     return op;
   }
 
-  /** Where the last n records begin that were made here: nothing has come behind them. */
-  private ownFrom(n: number): number {
-    const { w } = this.store.journal;
-    const from = w === this.markW ? this.mark : 0;
-    let at = from;
-    let records = 0;
-    for (; at < w.pos; records++) at += 4 + w.buf.readUInt32LE(at);
-    if (records === n) return from;
-    // somebody has not said that he has put others' records there: theirs come first
-    this.parts.log.error({ records, own: n }, "others' records in the journal were not passed over");
-    at = from;
-    for (; records > n; records--) at += 4 + w.buf.readUInt32LE(at);
-    return at;
-  }
-
-  /** What had been seen of others before the command at hand ran. */
-  seenBefore = 0;
-
-  /** Records that came from elsewhere are in the journal. */
-  applied(): void {
-    this.skip();
-  }
-
-  /** Records that no command has made: expiry. */
+  /** Records that no command has made: expiry, undoing. */
   replicateOwn(): void {
-    if (this.store.keys.made!.count > 0) this.replicate(null);
+    const made = this.store.keys.made!;
+    if (made.count === 0) return;
+    // nobody else is to have them; who joins gets what they came to
+    if (this.isAlone || this.ring.layout === null) made.clear();
+    else this.replicate(null);
   }
 
   // ------------------------------------------------------------------ links
@@ -779,6 +520,8 @@ export class Cluster {
   private ringChanged(what: 'layout' | 'serving'): void {
     const { keys } = this.store;
     keys.sole = this.isSole;
+    // between commands there are only such as were made alone
+    keys.made!.clear();
     if (what === 'layout') this.repair.loseTenure();
     this.server.routesChanged();
   }
@@ -862,7 +605,6 @@ export class Cluster {
         return;
       case m.FETCHED:
         this.reads.taken(peer, r);
-        this.skip();
         return;
       case m.STATES:
         this.states.take(peer, bytes, 0, bytes.length).catch(failed);

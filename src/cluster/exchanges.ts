@@ -213,12 +213,10 @@ export class Exchanges {
       const mine = o?.toState();
       if (mine?.context.equals(state.context) && mine.count < state.count) {
         this.keys.replaceState(place.db, place.key, place.slot, state);
-        this.parts.applied();
       } else this.parts.states.send(peer, place, { replace: true });
       return;
     }
     const { behind } = this.parts.reads.merge(place, state);
-    this.parts.applied();
     if (behind) this.parts.states.send(peer, place);
   }
 

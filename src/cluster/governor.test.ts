@@ -207,7 +207,7 @@ async function comeback(thresholdMs: number, busy: boolean) {
       const ms = time.monotonic() - began;
       assert.ok(ms < 60_000, `${held()} hints are left`);
       if (found.hintsMs === 0 && held() === 0) found.hintsMs = ms;
-      const own = Array.from(parts(c).repair.tenure.keys()).filter((p) => parts(c).coordinates(p));
+      const own = Array.from(parts(c).repair.tenure.keys()).filter((p) => parts(c).routes.coordinates(p));
       const tenured = own.length > 0 && own.every((p) => parts(c).repair.tenure[p] === 1);
       if (found.tenureMs === 0 && tenured) found.tenureMs = ms;
     }

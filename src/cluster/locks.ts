@@ -64,8 +64,9 @@ interface Lock {
 const nameOf = ({ db, key }: KeyPlace) => `${db.index}:${key}`;
 
 export class Locks {
-  /** For each slot, how many of its keys somebody has: all that a command on a key that nobody has must look at. */
-  readonly held = new Uint32Array(SLOTS);
+  /** How many keys somebody has: all that a command must look at while that is none. And how many of each slot. */
+  private all = 0;
+  private readonly held = new Uint32Array(SLOTS);
   private readonly locks = new Map<string, Lock>();
   private readonly freed = new Set<string>();
   private scheduled = false;
@@ -75,9 +76,14 @@ export class Locks {
     return this.locks.size;
   }
 
+  /** Has nobody any key of the slot? */
+  isFree(slot: number): boolean {
+    return this.all === 0 || this.held[slot] === 0;
+  }
+
   /** Has somebody this key for himself? */
   isHeld(place: KeyPlace): boolean {
-    return this.held[place.slot] !== 0 && (this.locks.get(nameOf(place))?.holder ?? null) !== null;
+    return !this.isFree(place.slot) && (this.locks.get(nameOf(place))?.holder ?? null) !== null;
   }
 
   /** Calls back when the key, which somebody has, is free. It may be taken again by then. */
@@ -119,6 +125,7 @@ export class Locks {
       if (claim.held) {
         lock.holder = null;
         this.held[lock.slot]--;
+        this.all--;
       } else lock.queue.splice(lock.queue.indexOf(claim), 1);
       this.freed.add(name);
     }
@@ -155,6 +162,7 @@ export class Locks {
       lock.queue.shift();
       lock.holder = claim;
       this.held[lock.slot]++;
+      this.all++;
     }
     claim.held = true;
     claim.granted();

@@ -146,6 +146,5 @@ export class Reaping {
       this.keys.forget(this.keys.databases[o.db], o);
       this.stats.reaped++;
     }
-    this.parts.applied();
   }
 }

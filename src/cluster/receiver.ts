@@ -61,8 +61,6 @@ export interface ReceiverEvents {
   answered(peer: Peer, tag: number, id: number, buf: Buffer, start: number, end: number): void;
   /** There is something to acknowledge at the end of the tick. */
   wake(): void;
-  /** A record was applied: its bytes must not be taken for this node's own. */
-  applied(): void;
 }
 
 export class Receiver {
@@ -251,7 +249,6 @@ export class Receiver {
         }
         if (owner !== null) this.events.hint(owner, keyOfRecord(keys, buf, at));
       }
-      this.events.applied();
     }
     d.seq = seq;
     if (!d.listed) {

@@ -30,7 +30,6 @@ export interface RepairParts {
   isGone: (id: string) => boolean;
   /** Nodes that are up, are no members, and may hold what members' keys once were. */
   outsiders: () => readonly string[];
-  applied: () => void;
   /** Is anything under way or kept back that concerns this partition? */
   hasWork: (p: number) => boolean;
 }

@@ -105,7 +105,7 @@ class World {
     const op = replicator.begin(group);
     this.groups.set(op, [group]);
     replicator.write(group, op, record, 0, record.length, SAID_BY_RECORD, null, firm);
-    if (firm) replicator.opens(slotOf(key), 0);
+    if (firm) replicator.opens(slotOf(key));
     return replicator.seal()!;
   }
 
@@ -232,20 +232,68 @@ test('what is not decided is waited for', async () => {
   // refused, and not yet undone
   let settle = () => {};
   world.replicator.settles(slotOf('k'), new Promise<void>((done) => (settle = done)));
-  assert.ok(world.replicator.isOpen(slotOf('k')) && world.replicator.isDoubtful(slotOf('k'), 0));
+  assert.ok(world.replicator.isOpen(slotOf('k')) && world.replicator.isDoubtful(slotOf('k')));
   settle();
   await world.replicator.decided(slotOf('k'));
   await Promise.resolve();
   assert.ok(!world.replicator.isOpen(slotOf('k')));
 });
 
-test('what was written before the latest news is doubtful', () => {
+test('what was written before the latest news is doubtful until it is decided', () => {
   const world = new World();
+  const { replicator } = world;
   const a = world.peer('a');
+  const [k, other] = [slotOf('k'), slotOf('other')];
+  replicator.hasNews(k);
   world.write(world.group([a], 1), 'k', true);
-  assert.ok(!world.replicator.isDoubtful(slotOf('k'), 0), 'no news since');
-  assert.ok(world.replicator.isDoubtful(slotOf('k'), 1));
-  assert.ok(!world.replicator.isDoubtful(slotOf('other'), 1));
+  assert.ok(!replicator.isDoubtful(k), 'no news since');
+  replicator.hasNews(other);
+  replicator.hasNews(k);
+  assert.ok(replicator.isDoubtful(k));
+  assert.ok(!replicator.isDoubtful(other), 'nothing was written');
+  world.write(world.group([a], 1), 'k', true);
+  world.ack(a, 1);
+  assert.ok(replicator.isDoubtful(k), 'the second rests on the first');
+  world.ack(a, 2);
+  assert.ok(!replicator.isDoubtful(k));
+  world.write(world.group([a], 1), 'k', true);
+  assert.ok(!replicator.isDoubtful(k), 'it has seen the news');
+});
+
+test('slots that lie together are open each for itself, however many tickets there have been', async () => {
+  const world = new World();
+  const { replicator } = world;
+  const a = world.peer('a');
+  const group = world.group([a], 1);
+  const slot = slotOf('k');
+  const neighbour = slot ^ 1;
+  const tick = (...slots: number[]) => {
+    replicator.begin(group);
+    for (const s of slots) replicator.opens(s);
+    const t = replicator.seal();
+    return t?.n ?? 0;
+  };
+  world.write(group, 'k', true);
+  assert.deepEqual([replicator.isOpen(slot), replicator.isOpen(neighbour)], [true, false]);
+  world.ack(a, 1);
+  assert.ok(!replicator.isOpen(slot));
+  // numbers beyond what is kept of them
+  const alone = world.group([], 0);
+  for (let i = 0; i < 70_000; i++) {
+    replicator.begin(alone);
+    replicator.seal();
+  }
+  world.write(group, 'k', true);
+  tick(neighbour);
+  assert.deepEqual([replicator.isOpen(slot), replicator.isOpen(neighbour)], [true, true]);
+  let decided = false;
+  const waiting = replicator.decided(slot).then(() => {
+    decided = true;
+  });
+  world.ack(a, 2);
+  await waiting;
+  assert.ok(decided);
+  assert.ok(!replicator.isOpen(slot), 'the neighbour is not waited for');
 });
 
 test('where the reply rests on the state, a stand-in counts once its owner has really failed', () => {

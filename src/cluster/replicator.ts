@@ -14,7 +14,7 @@ import { breaks } from '../base/breaks.ts';
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import type { Context } from '../causality/context.ts';
 import type { Clock } from '../ports/clock.ts';
-import { SLOTS } from '../ring/slots.ts';
+import { SLOTS, STRETCHES, stretchOf } from '../ring/slots.ts';
 import type { Basis } from '../store/replica.ts';
 import { decodeState, type KeyState } from '../types/state.ts';
 import { readBasis, skipOperation, skipRecord } from './frame-operations.ts';
@@ -177,10 +177,11 @@ export class Replicator {
   private lastTicket = 0;
   /** The last ticket that is done, and those before it. */
   private doneUpTo = 0;
-  /** The last ticket with a firm write to a key of each slot. */
-  private readonly openUntil = new Float64Array(SLOTS);
-  /** What had been seen of others (`Keyspace.news`) before the first of those that are not decided. */
-  private readonly openSince = new Float64Array(SLOTS);
+  /** The last ticket with a firm write to a key of each stretch of slots; of each slot, the lowest bits of its number. */
+  private readonly openUntil = new Float64Array(STRETCHES);
+  private readonly openBits = new Uint16Array(SLOTS);
+  /** Slots of which other nodes' events have come while there were firm writes that are not decided. */
+  private readonly doubtful = new Set<number>();
   /** Slots with writes that were refused and are not undone yet. */
   private readonly settling = new Map<number, Promise<void>>();
   /** Who waits for a ticket to be done. */
@@ -610,6 +611,8 @@ export class Replicator {
       this.recentOps += t.ops;
     }
     if (this.recent.length > MAX_RECENT_TICKETS || this.recentOps > MAX_RECENT_OPS) this.dropRecent();
+    if (this.doubtful.size > 0)
+      for (const slot of this.doubtful) if (this.openTicket(slot) === 0) this.doubtful.delete(slot);
     for (const t of finished) this.events.done(t);
     if (this.watchers.length === 0) return;
     const told = this.watchers.filter((x) => x.n <= this.doneUpTo);
@@ -619,23 +622,37 @@ export class Replicator {
 
   // ------------------------------------------------------------------ what is not decided
 
-  /**
-   * This tick writes to a key of the slot, and the reply rests on what was there.
-   * @param seen what has been seen of others
-   */
-  opens(slot: number, seen: number): void {
-    if (this.openUntil[slot] <= this.doneUpTo) this.openSince[slot] = seen;
-    this.openUntil[slot] = this.ticket().n;
+  /** This tick writes to a key of the slot, and the reply rests on what was there. */
+  opens(slot: number): void {
+    // what has come until now has been seen
+    if (this.doubtful.size > 0 && this.openTicket(slot) === 0) this.doubtful.delete(slot);
+    const { n } = this.ticket();
+    this.openUntil[stretchOf(slot)] = n;
+    this.openBits[slot] = n & TICKET_BITS;
   }
 
-  /** Is there a write to a key of the slot here that will probably have to be undone, having missed this news? */
-  isDoubtful(slot: number, newsAt: number): boolean {
-    return (this.openUntil[slot] > this.doneUpTo && newsAt > this.openSince[slot]) || this.isSettling(slot);
+  /** The last ticket with a firm write to a key of the slot while that is not decided, or 0. */
+  private openTicket(slot: number): number {
+    if (this.openUntil[stretchOf(slot)] <= this.doneUpTo) return 0;
+    // its bits may be those of a ticket of long ago, that looks like one of now: then it is waited for a little, in vain
+    const n = this.lastTicket - ((this.lastTicket - this.openBits[slot]) & TICKET_BITS);
+    return n > this.doneUpTo ? n : 0;
+  }
+
+  /** Another node's event has changed a key of the slot. */
+  hasNews(slot: number): void {
+    if (this.openTicket(slot) !== 0) this.doubtful.add(slot);
+  }
+
+  /** Is there a write to a key of the slot here that will probably have to be undone, having missed news? */
+  isDoubtful(slot: number): boolean {
+    if (this.doubtful.size > 0 && this.doubtful.has(slot) && this.openTicket(slot) !== 0) return true;
+    return this.isSettling(slot);
   }
 
   /** Is there a write to a key of the slot here that may still have to be undone? */
   isOpen(slot: number): boolean {
-    return this.openUntil[slot] > this.doneUpTo || this.isSettling(slot);
+    return this.openTicket(slot) !== 0 || this.isSettling(slot);
   }
 
   /** Has a write to a key of the slot been refused, and is it not undone yet? */
@@ -654,8 +671,8 @@ export class Replicator {
 
   /** Resolves when all is decided, and undone if need be, that has been written to the slot's keys by now. */
   async decided(slot: number): Promise<void> {
-    const n = this.openUntil[slot];
-    if (n > this.doneUpTo) await new Promise<void>((tell) => this.watchers.push({ n, tell }));
+    const n = this.openTicket(slot);
+    if (n > 0) await new Promise<void>((tell) => this.watchers.push({ n, tell }));
     await this.settling.get(slot);
   }
 
@@ -808,3 +825,5 @@ function setSeq(w: ByteWriter, seq: number): void {
 }
 
 const CONTENT = 1_000_000;
+/** Of a ticket's number so many bits are kept for each slot. */
+const TICKET_BITS = 0xffff;

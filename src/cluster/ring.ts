@@ -38,6 +38,8 @@ export class Ring {
   private lists: (readonly string[] | undefined)[] = [];
   private targets: (readonly string[] | undefined)[] = [];
   private owners: Set<string> | null = null;
+  /** The owner, when there is just one: every command asks whether this node is alone. */
+  private sole = '';
   /** Counts changes: whatever was worked out from an older one is stale. */
   epoch = 0;
 
@@ -67,6 +69,7 @@ export class Ring {
     if (this.owners === null) {
       this.owners = new Set(this.members);
       for (const list of this.serving) for (const x of list ?? NOBODY) this.owners.add(x);
+      this.sole = this.owners.size === 1 ? [...this.owners][0] : '';
     }
     return this.owners;
   }
@@ -78,8 +81,8 @@ export class Ring {
 
   /** Is this node the only one that does? */
   isSole(id: string): boolean {
-    const owners = this.ownerSet();
-    return owners.size === 1 && owners.has(id);
+    if (this.owners === null) this.ownerSet();
+    return this.sole === id;
   }
 
   /** Homes under the layout. */

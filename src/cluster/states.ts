@@ -62,7 +62,6 @@ export class States {
   private readonly log: Log;
   /** Told of each key that came with something new. */
   onNews: (place: KeyPlace) => void = () => {};
-  applied: () => void = () => {};
   stats = { sent: 0, bytes: 0, received: 0, news: 0 };
 
   constructor(parts: { store: Store; peers: Peers; clock: Clock; log: Log }) {
@@ -229,8 +228,6 @@ export class States {
         while (!this.keys.isResident(place.db, place.key, place.slot)) await this.store.residency.load([place]);
         this.stats.received++;
         const news = this.apply(item, buf);
-        // at once: a key may have to be waited for, and commands run then
-        this.applied();
         if (!news) continue;
         this.stats.news++;
         this.onNews(place);

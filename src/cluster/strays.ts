@@ -164,8 +164,6 @@ export class Strays {
     s.sums[b] = subtractHash(s.sums[b], o.term);
     this.stats.strays++;
     this.keys.forget(place.db, o);
-    // at once: a command that runs in between must find where its own records begin
-    this.parts.applied();
   }
 
   // ------------------------------------------------------------------ questions

@@ -13,9 +13,11 @@ function cluster(homes: string[][], ill: string[] = [], self = 'a'): Cluster & {
     self,
     ring: { partitions: homes.length, epoch: 1, homes: (p: number) => homes[p] },
     peers: { epoch: 1, isHealthy },
-    route: (p: number) => {
-      const first = homes[p].find(isHealthy);
-      return { nobody: first === undefined, coordinator: first === self ? null : { id: first } };
+    routes: {
+      of: (p: number) => {
+        const first = homes[p].find(isHealthy);
+        return { nobody: first === undefined, coordinator: first === self ? null : { id: first } };
+      },
     },
   };
   return fake as unknown as Cluster & { peers: { epoch: number } };

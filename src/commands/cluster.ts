@@ -52,7 +52,7 @@ export function slotRanges(cluster: Cluster): SlotRange[] {
   const ranges: SlotRange[] = [];
   let name = '';
   for (let p = 0; p < q; p++) {
-    const route = cluster.route(p);
+    const route = cluster.routes.of(p);
     if (route.nobody) {
       name = '';
       continue;

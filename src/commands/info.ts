@@ -352,7 +352,7 @@ function clusterFields({ router, nodeId, keys }: Server): Fields {
   let tenured = 0;
   for (let p = 0; p < ring.partitions; p++) {
     if (ring.homes(p).includes(nodeId)) homes++;
-    if (!router.cluster.coordinates(p)) continue;
+    if (!router.cluster.routes.coordinates(p)) continue;
     coordinated++;
     if (repair.tenure[p] === 1) tenured++;
   }

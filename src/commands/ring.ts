@@ -101,7 +101,7 @@ async function explained(server: Server, cluster: Cluster | null, place: KeyPlac
   const partition = server.keys.partitionOf(place.slot);
   const found = await holders(server, cluster, place);
   const homes = cluster?.ring.homes(partition) ?? [server.nodeId];
-  const route = cluster?.route(partition);
+  const route = cluster?.routes.of(partition);
   const coordinator =
     route === undefined ? server.nodeId : route.nobody ? '' : (route.coordinator?.id ?? server.nodeId);
   const by = (id: string) => found.find((h) => h.node === id)?.holding ?? null;

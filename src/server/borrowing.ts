@@ -8,10 +8,11 @@
  */
 import { breaks } from '../base/breaks.ts';
 import { ReplyError } from '../base/errors.ts';
-import type { Cluster, Route } from '../cluster/cluster.ts';
+import type { Cluster } from '../cluster/cluster.ts';
 import type { Fate, Transaction } from '../cluster/lends.ts';
 import type { Peer } from '../cluster/peers.ts';
 import type { Ticket } from '../cluster/replicator.ts';
+import type { Route } from '../cluster/routes.ts';
 import type { Argv } from '../resp/argv.ts';
 import type { KeyPlace } from '../store/keyspace.ts';
 import type { Client } from './client.ts';

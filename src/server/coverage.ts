@@ -85,7 +85,7 @@ export class Coverage {
   private async local(db: Database, cursor: number, count: number): Promise<{ found: Found[]; upTo: number }> {
     const { keys, scanner, residency } = this.store;
     const { cluster } = this;
-    const wanted = this.isAlone ? undefined : (p: number) => cluster!.coordinates(p);
+    const wanted = this.isAlone ? undefined : (p: number) => cluster!.routes.coordinates(p);
     const step = await scanner.step(db, cursor, count, wanted);
     const places = step.keys.map((key) => ({ db, key, slot: slotOf(key) }));
     const cold = places.filter((p) => !keys.isResident(p.db, p.key, p.slot));
@@ -179,7 +179,6 @@ export class Coverage {
     const { keys } = this.store;
     for (const db of databases) keys.flush(db);
     if (this.isAlone || this.cluster === null) return null;
-    this.cluster.applied();
     const fill = (w: ByteWriter) => this.writeFloors(w, databases);
     const { rpc } = this.cluster;
     return Promise.all(this.others().map((peer) => rpc.call(peer, ASK_FLUSH, fill, FLUSH_MS))).then(
@@ -216,7 +215,6 @@ export class Coverage {
       for (let p = 0; p < db.shards.length; p++) if (!db.shards[p].complete) await residency.loadPartition(db, p);
       if (db.floor >= floor) continue;
       keys.flushBelow(db, floor);
-      this.cluster!.applied();
     }
   }
 }

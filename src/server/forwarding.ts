@@ -10,10 +10,11 @@
  */
 import { breaks } from '../base/breaks.ts';
 import { ByteReader, ByteWriter, putU53, TruncatedError, u53At } from '../base/bytes.ts';
-import type { Cluster, Route } from '../cluster/cluster.ts';
+import type { Cluster } from '../cluster/cluster.ts';
 import { FORWARD, FORWARDED, FORWARDED_BY } from '../cluster/messages.ts';
 import type { Peer } from '../cluster/peers.ts';
 import { replyBytes } from '../cluster/requests.ts';
+import type { Route } from '../cluster/routes.ts';
 import { Argv } from '../resp/argv.ts';
 import type { Client } from './client.ts';
 import type { GrammeServer } from './gramme.ts';
@@ -231,7 +232,7 @@ export class Forwarding {
     const command = table.find(argv);
     const sub = command?.subcommands?.get(argv.lower(1)) ?? command;
     const i = sub === null || sub === undefined ? 1 : sub.onlyKey || (table.keyPositions(sub.spec, argv)?.[0] ?? 1);
-    return this.cluster.route(keys.partitionOf(argv.slot(i)));
+    return this.cluster.routes.of(keys.partitionOf(argv.slot(i)));
   }
 
   // ------------------------------------------------------------------ answers

@@ -670,6 +670,8 @@ export class GrammeServer implements Server, CommandContext {
   /** The command needs keys from disk: brings in all that it names, and runs it again. */
   private fetchAndRetry(client: Client, command: Command, argv: Argv): void {
     this.missed = true;
+    // it has removed what was past its deadline, and nothing else
+    this.keys.onOwn?.();
     const miss = this.keys.missing!;
     const places: KeyPlace[] = [miss];
     for (const i of this.table.keyPositions(command.spec, argv) ?? []) {

@@ -18,10 +18,11 @@
 import { breaks } from '../base/breaks.ts';
 import type { ByteReader } from '../base/bytes.ts';
 import { ReplyError } from '../base/errors.ts';
-import type { Cluster, ClusterServer, Route } from '../cluster/cluster.ts';
+import type { Cluster, ClusterServer } from '../cluster/cluster.ts';
 import type { Peer } from '../cluster/peers.ts';
 import type { Group, Refusal, RequestName, Ticket } from '../cluster/replicator.ts';
 import { type Done, replyBytes } from '../cluster/requests.ts';
+import type { Route } from '../cluster/routes.ts';
 import type { Command } from '../commands/table.ts';
 import type { Argv } from '../resp/argv.ts';
 import type { KeyPlace } from '../store/keyspace.ts';
@@ -56,8 +57,6 @@ export class Router implements ClusterServer {
   /** Clients that came before this node serves. */
   private readonly early: Client[] = [];
   private lastRoute: Route | null = null;
-  /** Slot of the key that was looked at last. */
-  private slot = 0;
   /** Of the command at hand: the write's own group, when it asks for one. */
   private strictGroup: Group | null = null;
   /** Ms after which what there is must do for it; 0 for none. */
@@ -96,7 +95,6 @@ export class Router implements ClusterServer {
   enter(client: Client, command: Command, argv: Argv): boolean {
     this.atHand.begin();
     this.server.keys.firm = false;
-    this.cluster.seenBefore = this.server.keys.news;
     this.strictGroup = null;
     this.timeoutMs = 0;
     this.compareToo = true;
@@ -133,18 +131,13 @@ export class Router implements ClusterServer {
     return this.forwarding.refuse(client);
   }
 
-  private routeOf(argv: Argv, i: number): Route {
-    this.slot = argv.slot(i);
-    return this.cluster.route(this.server.keys.partitionOf(this.slot));
-  }
-
   /**
    * Nothing is built on what will probably be undone: commands whose outcome rests on the state wait until that is
    * decided.
    */
   private mustWait(client: Client, command: Command, argv: Argv, slot: number): boolean {
     const { replicator } = this.cluster;
-    if (!replicator.isDoubtful(slot, this.server.keys.newsAt[slot]) || breaks.takesStale) return false;
+    if (!replicator.isDoubtful(slot) || breaks.takesStale) return false;
     if (command.write && !dependsOnState(command, argv)) return false;
     this.server.suspend(client, argv);
     replicator.decided(slot).then(() => this.server.retry(client));
@@ -152,21 +145,21 @@ export class Router implements ClusterServer {
   }
 
   private enterOne(client: Client, command: Command, argv: Argv, i: number, fresh: boolean): boolean {
-    const route = this.routeOf(argv, i);
+    const slot = argv.slot(i);
+    const partition = this.server.keys.partitionOf(slot);
+    const route = this.cluster.routes.of(partition);
     this.lastRoute = route;
-    this.atHand.partition = route.partition;
+    this.atHand.partition = partition;
     const pinned = isPinned(client);
     if (pinned || (route.coordinator === null && !route.nobody)) {
-      if (this.cluster.locks.held[this.slot] !== 0 && this.borrowing.waits(client, argv, i)) return false;
-      if (this.mustWait(client, command, argv, this.slot)) return false;
+      if (!this.cluster.locks.isFree(slot) && this.borrowing.waits(client, argv, i)) return false;
+      if (this.mustWait(client, command, argv, slot)) return false;
     }
     if (route.coordinator === null && !route.nobody) {
-      if (argv.argc > 2 && command.spec.group === 'dynamo' && !this.enterDynamo(client, command, argv, route, fresh))
+      if (argv.argc > 2 && command.spec.group === 'dynamo' && !this.enterDynamo(client, command, argv, fresh))
         return false;
       const held =
-        (this.cluster.repair.tenure[route.partition] === 1 || breaks.assumesTenure) &&
-        !isRetry(client) &&
-        !client.mustRead;
+        (this.cluster.repair.tenure[partition] === 1 || breaks.assumesTenure) && !isRetry(client) && !client.mustRead;
       // no home can be reached: a write that rests on nothing is taken all the same, and handed over later
       const blind = !route.home && isTakenAnywhere(command, argv) && !isRetry(client);
       if (fresh || held || blind) return this.go(command, argv, i);
@@ -174,7 +167,7 @@ export class Router implements ClusterServer {
       return false;
     }
     if (pinned) {
-      if (argv.argc > 2 && command.spec.group === 'dynamo' && !this.enterDynamo(client, command, argv, route, fresh))
+      if (argv.argc > 2 && command.spec.group === 'dynamo' && !this.enterDynamo(client, command, argv, fresh))
         return false;
       if (fresh) return this.go(command, argv, i);
       this.freshen(client, argv, [i]);
@@ -212,7 +205,7 @@ export class Router implements ClusterServer {
   }
 
   /** `R n`, `W n` and `TIMEOUT ms` of DGET, DSET and DDEL. */
-  private enterDynamo(client: Client, command: Command, argv: Argv, route: Route, fresh: boolean): boolean {
+  private enterDynamo(client: Client, command: Command, argv: Argv, fresh: boolean): boolean {
     const from = command.spec.name === 'dset' ? 3 : 2;
     let r = 0;
     let w = 0;
@@ -223,9 +216,9 @@ export class Router implements ClusterServer {
       else if (argv.is(k, 'TIMEOUT')) timeoutMs = argv.int(k + 1);
     }
     if (w > 0) {
-      const homes = this.cluster.ring.homes(route.partition).length;
-      const asked = Math.min(w, homes);
-      this.strictGroup = this.cluster.writeGroup(route.partition, asked, asked, false);
+      const { partition } = this.atHand;
+      const asked = Math.min(w, this.cluster.ring.homes(partition).length);
+      this.strictGroup = this.cluster.routes.writeGroup(partition, asked, asked, false);
     }
     this.timeoutMs = timeoutMs;
     if (r > 0) {
@@ -239,17 +232,18 @@ export class Router implements ClusterServer {
   }
 
   private enterMany(client: Client, command: Command, argv: Argv, positions: number[], fresh: boolean): boolean {
-    const routes = positions.map((i) => this.routeOf(argv, i));
+    const { keys } = this.server;
+    const slots = positions.map((i) => argv.slot(i));
+    const routes = slots.map((slot) => this.cluster.routes.of(keys.partitionOf(slot)));
     const { tenure } = this.cluster.repair;
     const own = routes.every((r) => r.coordinator === null && !r.nobody);
     const pinned = isPinned(client);
     const how = inParts(command);
     if (own || pinned) {
-      const slots = positions.map((i) => argv.slot(i));
       if (!this.borrowing.hasKeys(client)) {
         if (!own && how === undefined && this.borrows(client, argv, positions, routes)) return false;
-        const { held } = this.cluster.locks;
-        if (positions.some((i, k) => held[slots[k]] !== 0 && this.borrowing.waits(client, argv, i))) return false;
+        const { locks } = this.cluster;
+        if (positions.some((i, k) => !locks.isFree(slots[k]) && this.borrowing.waits(client, argv, i))) return false;
       }
       if (slots.some((slot) => this.mustWait(client, command, argv, slot))) return false;
       if (
@@ -257,7 +251,7 @@ export class Router implements ClusterServer {
         (own &&
           !client.mustRead &&
           !isRetry(client) &&
-          routes.every((r) => tenure[r.partition] === 1 || breaks.assumesTenure))
+          slots.every((slot) => tenure[keys.partitionOf(slot)] === 1 || breaks.assumesTenure))
       ) {
         this.counts.local++;
         this.atHand.since = this.server.store.hlc.current() + 1;
@@ -397,7 +391,7 @@ export class Router implements ClusterServer {
       const from = offsets[2 * i];
       const to = offsets[2 * i + 1];
       const slot = one ? 0 : argv.slot(i);
-      const { read } = one ? this.lastRoute! : cluster.route(keys.partitionOf(slot));
+      const { read } = one ? this.lastRoute! : cluster.routes.of(keys.partitionOf(slot));
       if (read.targets.length === 0) continue;
       group ??= read;
       const hash = one

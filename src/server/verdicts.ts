@@ -141,11 +141,10 @@ export class Verdicts {
       return;
     }
     const { behind } = cluster.reads.merge(place, theirs);
-    cluster.applied();
     if (behind) cluster.states.send(peer, place);
     if (op === undefined || op.replaced || breaks.repliesDespiteNews) return;
     // it may have come by another way since the command ran, and be no news any more
-    if (this.store.keys.newsAt[place.slot] <= op.seen) return;
+    if (!this.store.keys.hadNews(place.slot, op.seen)) return;
     if (op.wrote) this.rerun(place, theirs, []);
     else this.readAgain(ticket!, op, false);
   }
@@ -208,7 +207,6 @@ export class Verdicts {
     if (cluster.replicator.open !== null) this.output.flush();
     if (theirs !== null) {
       const { behind } = cluster.reads.merge(place, theirs);
-      cluster.applied();
       if (behind) cluster.states.send(peer, place);
     }
     // what is refused from now on has come after this
@@ -229,7 +227,7 @@ export class Verdicts {
     for (const ticket of cluster.replicator.unanswered())
       for (const op of operationsOf(ticket)) {
         if (op === undefined || !op.again || op.replaced) continue;
-        if (refused.length === 0 && op.seen >= keys.newsAt[place.slot]) continue;
+        if (refused.length === 0 && !keys.hadNews(place.slot, op.seen)) continue;
         if (op.partition >= 0 && op.partition !== partition) continue;
         const argv = argumentsOf(ticket, op);
         if (!this.operations.placesOf(op, argv).some((x) => x.key === place.key && x.db === place.db)) continue;

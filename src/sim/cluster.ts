@@ -79,7 +79,7 @@ class SimLog implements Log {
   error(fields: object, message: string): void {
     const line = this.line('error', fields, message);
     // nobody garbles frames here: one that can not be read was written so
-    if (/a command failed|assertion failed|not passed over|(Type|Reference|Range|Truncated)Error/.test(line))
+    if (/a command failed|assertion failed|were not replicated|(Type|Reference|Range|Truncated)Error/.test(line))
       this.problems.push(line);
   }
 

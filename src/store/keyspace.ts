@@ -16,7 +16,7 @@ import { CHUNK_BYTES, LARGE_CONTEXT_INTERVALS } from '../base/limits.ts';
 import type { HybridClock } from '../causality/clock.ts';
 import { Context } from '../causality/context.ts';
 import { positionOf } from '../ring/position.ts';
-import { SLOTS, slotOf } from '../ring/slots.ts';
+import { SLOTS, STRETCHES, slotOf, stretchOf } from '../ring/slots.ts';
 import { chunkField } from '../types/chunks.ts';
 import { registerName } from '../types/deadline.ts';
 import { addDecimals, basisOf, recordsForOverwrite, runField, sumPayload, sumText } from '../types/increment.ts';
@@ -59,6 +59,8 @@ export const MISS = { miss: true };
 
 /** Reads that found so many siblings, or more, are counted together. */
 export const MOST_SIBLINGS = 10;
+/** So many of the latest news are known by slot: some ms' worth under the heaviest load. */
+export const RECENT_NEWS = 4096;
 
 export interface KeyPlace {
   db: Database;
@@ -87,19 +89,28 @@ export class Database {
 }
 
 /**
- * Records since somebody last looked, each with its slot and what it was made on. One is used for all commands, and
- * nothing of it is made anew for one.
+ * Records since somebody last looked, each with its slot, where it lies in the journal's batch, and what it was made on.
+ * One is used for all commands, and nothing of it is made anew for one.
  */
 export class MadeRecords {
   count = 0;
+  /** Batches that had been sealed when the first was made: all of them are in the next. */
+  sealed = 0;
   readonly slots: number[] = [];
+  /** Where they begin in the batch. Others' records may lie between. */
+  readonly starts: number[] = [];
   private readonly hashes: number[] = [];
   private readonly contexts: (Context | null)[] = [];
 
-  /** @param hash of the context that it was made on; -1 where the record itself says it (the compact kinds) */
-  add(slot: number, hash: number, context: Context | null): void {
+  /**
+   * The record that is going to be written next.
+   * @param hash of the context that it is made on; -1 where the record itself says it (the compact kinds)
+   */
+  add(slot: number, hash: number, context: Context | null, journal: Journal): void {
     const i = this.count++;
+    if (i === 0) this.sealed = journal.sealed;
     this.slots[i] = slot;
+    this.starts[i] = journal.w.pos;
     this.hashes[i] = hash;
     this.contexts[i] = context;
   }
@@ -154,14 +165,18 @@ export class Keyspace {
   /** In a cluster: objects whose Merkle terms are to be worked out again. Null while alone. */
   stale: StoredKey[] | null = null;
   staleRecords: number[] = [];
-  /** Counts what other nodes' events have changed here; when a key of each slot was last one of these. */
+  /** Counts what other nodes' events have changed here. */
   news = 0;
-  readonly newsAt = new Float64Array(SLOTS);
-  /** How often something has been undone in each slot. */
-  readonly undoneAt = new Float64Array(SLOTS);
+  /** When a key of each stretch of slots was last one of these; the slots of the latest, by their numbers. */
+  private readonly newsAt = new Float64Array(STRETCHES);
+  private readonly newsSlots = new Uint16Array(RECENT_NEWS);
+  /** Told of the slot. */
+  onNews: ((slot: number) => void) | null = null;
+  /** How often something has been undone in each slot, to see whether it has been again. */
+  readonly undoneAt = new Uint16Array(SLOTS);
   /** The interval of the last event that was made in the general way. */
   readonly last = { from: 0, to: 0 };
-  /** Called after a change that no command has made. */
+  /** Called after a change that no command has made, or one that has to run again. */
   onOwn: (() => void) | null = null;
   /** The object that was looked up last: of a command on one key, that key's. */
   lastFound: StoredKey | null = null;
@@ -697,7 +712,7 @@ export class Keyspace {
   /** Notes a record that does not say itself what it is made on. */
   private noteAfter(slot: number, before: number, seen: Context | StoredKey): void {
     const context = this.firm ? (seen instanceof Context ? seen.clone() : seen.context()) : null;
-    this.made!.add(slot, before, context);
+    this.made!.add(slot, before, context, this.journal);
   }
 
   /** Makes an event, applies it, records it. */
@@ -742,6 +757,25 @@ export class Keyspace {
     if (to > 0) s.context = Context.of(this.actor, from, to);
   }
 
+  /** Another node's event changes a key of the slot. */
+  private noteNews(slot: number): void {
+    const n = ++this.news;
+    this.newsAt[stretchOf(slot)] = n;
+    this.newsSlots[n % RECENT_NEWS] = slot;
+    if (this.onNews !== null) this.onNews(slot);
+  }
+
+  /**
+   * Has a key of the slot been changed by another node's event since `news` was `since`? Of what is long ago only the stretch
+   * is known, and the answer is yes when that has been.
+   */
+  hadNews(slot: number, since: number): boolean {
+    const oldest = this.news - RECENT_NEWS;
+    let n = this.newsAt[stretchOf(slot)];
+    for (; n > since && n > oldest; n--) if (this.newsSlots[n % RECENT_NEWS] === slot) return true;
+    return n > since;
+  }
+
   /**
    * An overwrite read from the journal, or sent by its coordinator: by far the most there are, so the simple case is done
    * without an event. Its key is buf[keyStart, keyEnd), its value buf[valueStart, valueEnd).
@@ -778,7 +812,7 @@ export class Keyspace {
       }
       if (a !== 0) {
         this.clock.observe(to);
-        this.newsAt[slot] = ++this.news;
+        this.noteNews(slot);
         this.changedRecord(a, packed.flags(a) & ~(RAW | TEXT));
         return true;
       }
@@ -790,7 +824,7 @@ export class Keyspace {
       o.from = start;
     } else if (o.actor !== actor || o.from !== start || o.to !== from) return false;
     this.clock.observe(to);
-    this.newsAt[slot] = ++this.news;
+    this.noteNews(slot);
     o.to = to;
     o.type = STRING;
     o.value = buf.latin1Slice(valueStart, valueEnd);
@@ -830,7 +864,7 @@ export class Keyspace {
       o.from = runStart - 1;
     } else if ((o.flags & COUNTER) === 0 || o.actor !== actor || o.from !== runStart - 1 || o.to !== from) return false;
     this.clock.observe(to);
-    this.newsAt[slot] = ++this.news;
+    this.noteNews(slot);
     o.flags = (o.flags & ~(RAW | TEXT)) | COUNTER;
     o.to = to;
     o.type = STRING;
@@ -852,7 +886,7 @@ export class Keyspace {
       this.refresh(o);
       return;
     }
-    this.newsAt[slot] = ++this.news;
+    this.noteNews(slot);
     s.apply(event);
     if (event.covers !== null) this.settleSole(o);
     this.refresh(o);
@@ -888,7 +922,7 @@ export class Keyspace {
     s.join(state);
     if (breaks.joinsByTimestamp) keepLatest(s);
     const news = s.context.hash() !== before || (breaks.joinsLosses && s.checksum() !== sum);
-    if (news) this.newsAt[slot] = ++this.news;
+    if (news) this.noteNews(slot);
     if (news || (s.gone?.size ?? 0) !== gone) {
       if (record) recordState(this.journal.w, db.index, key, state);
       this.refresh(o);
@@ -910,7 +944,7 @@ export class Keyspace {
       o = fresh;
       o.used = this.seconds;
       this.clock.observe(o.to);
-      this.newsAt[o.slot] = ++this.news;
+      this.noteNews(o.slot);
       recordStateBytes(this.journal.w, db.index, o.key, buf, start, end);
       const shard = db.shards[o.slot >> this.shift];
       if (canPack(o)) {
@@ -934,7 +968,7 @@ export class Keyspace {
       o.deadline = fresh.deadline;
     }
     this.clock.observe(o.to);
-    this.newsAt[o.slot] = ++this.news;
+    this.noteNews(o.slot);
     recordStateBytes(this.journal.w, db.index, o.key, buf, start, end);
     this.changed(db, o);
     return true;
@@ -943,7 +977,7 @@ export class Keyspace {
   /** Takes another replica's copy in place of a damaged one: same context, other entries. Never a join. */
   replaceState(db: Database, key: string, slot: number, state: KeyState): void {
     const o = this.ensure(db, key, slot);
-    this.newsAt[slot] = ++this.news;
+    this.noteNews(slot);
     o.state = state.clone();
     o.rest = null;
     o.flags &= ~COUNTER;
@@ -1070,7 +1104,7 @@ export class Keyspace {
       packed.setValue(a, buf, valueStart, valueEnd);
     }
     packed.setUsed(a, this.seconds);
-    this.made?.add(slot, -1, null);
+    this.made?.add(slot, -1, null, this.journal);
     recordOverwriteBytes(this.journal.w, db.index, buf, keyStart, keyEnd, me, to, from, start, valueStart, valueEnd);
     this.changedRecord(a, packed.flags(a) & ~(RAW | TEXT));
     return true;
@@ -1107,7 +1141,7 @@ export class Keyspace {
         }
         o.flags &= ~COUNTER;
         if (this.made !== null) {
-          if (o.rest === null) this.made.add(slot, -1, null);
+          if (o.rest === null) this.made.add(slot, -1, null, this.journal);
           else this.noteAfter(slot, o.contextHash(), o);
         }
         if (o.rest === null)
@@ -1209,7 +1243,7 @@ export class Keyspace {
       const chained = o.actor === me && (this.sole || o.to > this.chainStart);
       if (o.flags & COUNTER && chained) {
         const to = this.clock.next();
-        if (this.made !== null) this.made.add(slot, -1, null);
+        if (this.made !== null) this.made.add(slot, -1, null, this.journal);
         recordStep(this.journal.w, db.index, key, me, to, o.to, o.from + 1, result);
         o.to = to;
         o.value = result;
@@ -1218,7 +1252,7 @@ export class Keyspace {
       }
       if (o.to === 0) {
         const to = this.clock.next();
-        if (this.made !== null) this.made.add(slot, -1, null);
+        if (this.made !== null) this.made.add(slot, -1, null, this.journal);
         recordStep(this.journal.w, db.index, key, me, to, to - 1, to, result);
         o.actor = me;
         o.from = to - 1;

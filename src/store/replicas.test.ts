@@ -7,12 +7,13 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import { actorNumber } from '../causality/actors.ts';
-import { slotOf } from '../ring/slots.ts';
+import { slotOf, stretchOf } from '../ring/slots.ts';
 import { QuietLog } from '../sim/quiet-log.ts';
 import { SeededRandom } from '../sim/random.ts';
 import { VirtualTime } from '../sim/time.ts';
 import { REGISTER } from '../types/kinds.ts';
 import { fingerprint, type KeyEvent } from '../types/state.ts';
+import { RECENT_NEWS } from './keyspace.ts';
 import { MemoryEngine } from './memory-engine.ts';
 import { StoredKey } from './object.ts';
 import { eventOf, readRecord } from './records.ts';
@@ -225,4 +226,44 @@ test('a simple register that is taken as it came is what a join makes of it, her
   // and what a flush has made void is no news
   dbOf(joiner).floor = maker.object()!.to;
   assert.equal(take(joiner), false);
+});
+
+test('news are known by slot; of those of long ago, by their stretch', async () => {
+  const time = new VirtualTime();
+  const [a, b] = [await Node.open(1, time), await Node.open(2, time)];
+  // keys of one stretch, and one of another
+  const near: string[] = [];
+  let far = '';
+  for (let i = 0; near.length < 2 || far === ''; i++) {
+    const key = `key${i}`;
+    const slot = slotOf(key);
+    if (stretchOf(slot) !== stretchOf(SLOT)) far = key;
+    else if (slot !== SLOT && !near.some((x) => slotOf(x) === slot)) near.push(key);
+  }
+  const { keys } = b.store;
+  const give = (key: string) => {
+    const made = a.store.keys;
+    const [db, slot] = [made.databases[0], slotOf(key)];
+    made.set(db, made.object(db, key, slot), key, slot, 'v', 0);
+    for (const event of a.collect()) keys.replay(keys.databases[0], key, event);
+  };
+  const told: number[] = [];
+  keys.onNews = (slot) => told.push(slot);
+  give('k');
+  const then = keys.news;
+  give(near[0]);
+  give(far);
+  assert.deepEqual(told, [SLOT, slotOf(near[0]), slotOf(far)]);
+  const since = (key: string, n: number) => keys.hadNews(slotOf(key), n);
+  assert.deepEqual([since('k', then - 1), since('k', then)], [true, false]);
+  assert.deepEqual([since(near[0], then), since(near[0], keys.news)], [true, false]);
+  assert.ok(!since(near[1], then));
+  assert.ok(since(far, then));
+  const before = keys.news;
+  for (let i = 0; i < RECENT_NEWS; i++) give(far);
+  assert.equal(keys.news, before + RECENT_NEWS);
+  assert.ok(!since(near[1], before) && since(far, before));
+  assert.ok(since(near[1], then), 'it might have been this one');
+  assert.ok(!since(near[1], then + 1), 'nothing of the stretch');
+  assert.ok(!since('k', before));
 });
