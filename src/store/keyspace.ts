@@ -40,7 +40,7 @@ import {
   StoredKey,
   TEXT,
 } from './object.ts';
-import { canPack, DEAD, isPackable, LISTED_DIRTY, LISTED_STALE, PackedKeys } from './packed.ts';
+import { canPack, DEAD, isPackable, LISTED, LISTED_DIRTY, LISTED_STALE, PackedKeys } from './packed.ts';
 import {
   recordEvent,
   recordFlush,
@@ -388,21 +388,27 @@ export class Keyspace {
 
   /** Puts in an object that has just been made of something else: packed, if it can be. */
   admit(shard: Shard, o: StoredKey): void {
-    if (!canPack(o) || !(o.flags & COUNTED)) {
-      this.adopt(shard, o);
-      return;
-    }
+    if (canPack(o) && o.flags & COUNTED && !this.packed.slab.isFull) {
+      shard.additions++;
+      this.packInto(shard, o);
+    } else this.adopt(shard, o);
+  }
+
+  /** A record in place of an object; returns it. */
+  private packInto(shard: Shard, o: StoredKey): number {
     const a = this.packed.pack(o);
     shard.packed.add(a);
-    shard.additions++;
     this.bytes += this.packed.cost(a);
+    return a;
   }
 
   /** A packed key becomes an object. Lists that name the record will find it DEAD, and the object in their stead. */
   private readonly unpack = (shard: Shard, a: number): StoredKey => {
     const o = this.packed.copy(a);
     this.dropRecord(shard, a);
-    this.adopt(shard, o);
+    // no key has come or gone: a scan's sorted view stays good
+    shard.objects.set(o);
+    this.account(o);
     if (o.flags & DIRTY) this.dirty.push(o);
     if (o.flags & STALE) this.stale?.push(o);
     return o;
@@ -414,13 +420,13 @@ export class Keyspace {
     this.packed.leave(a);
   }
 
-  /** Packs an object that nobody has used for a while and no list names. */
+  /** Packs an object that nobody has used for a while, if it can be and nothing is still to be done for it. */
   repack(shard: Shard, o: StoredKey): void {
-    if (o.flags & (DIRTY | STALE | FOLDING) || !canPack(o) || !(o.flags & COUNTED)) return;
+    if (o.flags & (DIRTY | STALE | FOLDING) || !canPack(o) || !(o.flags & COUNTED) || this.packed.slab.isFull) return;
     shard.objects.delete(o.key);
     this.bytes -= o.cost;
     o.cost = 0;
-    this.admit(shard, o);
+    this.packInto(shard, o);
   }
 
   /** Moves the records of a chunk to others, but for those that lists name. */
@@ -429,7 +435,7 @@ export class Keyspace {
     packed.slab.close(chunk);
     for (const a of packed.slab.places(chunk)) {
       const flags = packed.flags(a);
-      if (flags === 0 || flags & (DEAD | LISTED_DIRTY | LISTED_STALE | FOLDING)) continue;
+      if (flags === 0 || flags & (DEAD | LISTED)) continue;
       const n = packed.valueBytes(a);
       const shard = this.databases[packed.db(a)].shards[packed.slot(a) >> this.shift];
       const b = packed.move(a, n);
@@ -440,10 +446,36 @@ export class Keyspace {
     }
   }
 
-  /** Gives memory back of which little is used. Called now and then. */
-  tidy(): void {
-    const chunk = this.packed.slab.sparse();
-    if (chunk !== 0) this.vacate(chunk);
+  /** Gives memory back of which little is used: a chunk at a time. False when there is nothing more to do for now. */
+  tidy(): boolean {
+    const { slab } = this.packed;
+    const chunk = slab.sparse();
+    if (chunk === 0) {
+      slab.reopen();
+      return false;
+    }
+    this.vacate(chunk);
+    return true;
+  }
+
+  /** Takes a partition's keys out of memory as if nothing of it had been loaded or replayed since `shard` was made. */
+  discard(db: Database, shard: Shard): void {
+    const { packed } = this;
+    const uncount = (flags: number) => {
+      db.keys -= (flags & COUNTED ? 1 : 0) - (flags & ROW_LIVE ? 1 : 0);
+      db.expires -= (flags & COUNTED_EXPIRES ? 1 : 0) - (flags & ROW_EXPIRES ? 1 : 0);
+    };
+    for (const o of shard.objects.values()) {
+      this.bytes -= o.cost;
+      uncount(o.flags);
+      // lists may name it still
+      o.flags &= ~(DIRTY | STALE);
+    }
+    for (const a of shard.packed.values()) {
+      this.bytes -= packed.cost(a);
+      uncount(packed.flags(a));
+      packed.leave(a);
+    }
   }
 
   /** A shard's keys in order of place: made when keys have come or gone since. */
@@ -751,15 +783,15 @@ export class Keyspace {
   ): boolean {
     if (to <= db.floor) return true;
     const shard = db.shards[slot >> this.shift];
+    const { packed } = this;
     if (deadline === 0 && isPackable(keyEnd - keyStart, valueEnd - valueStart)) {
-      const { packed } = this;
       let a = shard.packed.find(buf, keyStart, keyEnd);
       if (a !== 0) {
         if (packed.to(a) !== from || packed.actor(a) !== actor || packed.from(a) !== start) return false;
         a = this.setRecordValue(shard, a, buf, valueStart, valueEnd);
         packed.setTo(a, to);
         packed.setUsed(a, this.seconds);
-      } else if (this.isNew(db, shard, buf, keyStart, keyEnd, slot)) {
+      } else if (!packed.slab.isFull && this.isNew(db, shard, buf, keyStart, keyEnd, slot)) {
         a = this.newRecord(db, shard, slot, buf, keyStart, keyEnd, valueEnd - valueStart);
         packed.setStamps(a, actor, start, to);
         packed.setUsed(a, this.seconds);
@@ -789,14 +821,7 @@ export class Keyspace {
   }
 
   /** Is nothing known of a key that is not packed, nor on disk? Throws MISS where that can't be told. */
-  private isNew(
-    db: Database,
-    shard: Shard,
-    buf: Buffer,
-    start: number,
-    end: number,
-    slot: number,
-  ): boolean {
+  private isNew(db: Database, shard: Shard, buf: Buffer, start: number, end: number, slot: number): boolean {
     if (shard.complete && shard.objects.size === 0) return true;
     const key = buf.latin1Slice(start, end);
     if (shard.objects.has(key)) return false;
@@ -907,13 +932,10 @@ export class Keyspace {
       this.newsAt[o.slot] = ++this.news;
       recordStateBytes(this.journal.w, db.index, o.key, buf, start, end);
       const shard = db.shards[o.slot >> this.shift];
-      if (canPack(o)) {
-        const a = this.packed.pack(o);
-        shard.packed.add(a);
+      if (canPack(o) && !this.packed.slab.isFull) {
         shard.additions++;
-        this.bytes += this.packed.cost(a);
         db.keys++;
-        this.changedRecord(a, COUNTED);
+        this.changedRecord(this.packInto(shard, o), COUNTED);
         return true;
       }
       this.adopt(shard, o);
@@ -1058,7 +1080,7 @@ export class Keyspace {
       a = this.setRecordValue(shard, a, buf, valueStart, valueEnd);
       packed.setTo(a, to);
     } else {
-      if (!this.isNew(db, shard, buf, keyStart, keyEnd, slot)) return false;
+      if (packed.slab.isFull || !this.isNew(db, shard, buf, keyStart, keyEnd, slot)) return false;
       to = this.clock.next();
       from = start = to - 1;
       a = this.newRecord(db, shard, slot, buf, keyStart, keyEnd, valueEnd - valueStart);
@@ -1442,7 +1464,12 @@ export class Keyspace {
       }
       for (const a of shard.packed.values()) {
         this.bytes -= packed.cost(a);
-        if (packed.to(a) > floor) kept.push(packed.copy(a));
+        if (packed.to(a) > floor) {
+          const o = packed.copy(a);
+          // the list that it would be on names the record
+          o.flags &= ~STALE;
+          kept.push(o);
+        }
         packed.leave(a);
       }
     }
@@ -1459,7 +1486,7 @@ export class Keyspace {
   /** An object that outlives a flush: its row goes with the others, and comes again. */
   private readopt(db: Database, o: StoredKey): void {
     o.cost = 0;
-    o.flags &= ~(COUNTED | COUNTED_EXPIRES | DIRTY | ROW_EXISTS | ROW_LIVE | ROW_EXPIRES);
+    o.flags &= ~(COUNTED | COUNTED_EXPIRES | DIRTY | FOLDING | ROW_EXISTS | ROW_LIVE | ROW_EXPIRES);
     for (const e of o.state?.entries() ?? []) e.dirty = true;
     if (o.state !== null) o.state.removedRows = null;
     this.adopt(db.shards[o.slot >> this.shift], o);

@@ -357,6 +357,7 @@ export class Replay {
       this.keys.behind--;
     } catch (error) {
       // what is half done must not be seen
+      this.keys.discard(db, shard);
       const hidden = this.keys.newShard(false);
       hidden.behind = behind;
       db.shards[partition] = hidden;
