@@ -65,6 +65,9 @@ export class Fold {
   startBytes = FOLD_START_BYTES;
   /** Bytes of journal up to which a busy server's fold is polite. */
   politeBytes = FOLD_POLITE_BYTES;
+  /** Rows of a transaction, and of what is encoded of it in one go. */
+  transactionRows = FOLD_TRANSACTION_ROWS;
+  sliceRows = FOLD_SLICE_ROWS;
   /** Commands that clients have had so far: tells whether the server is busy. */
   commands: () => number = () => 0;
   /** Share of the machine's CPU time that nobody uses. */
@@ -190,15 +193,15 @@ export class Fold {
     try {
       do {
         // a commit that takes long is in everybody's way; clients are kept waiting anyway when the backlog is large
-        const rows = FOLD_TRANSACTION_ROWS * (this.journal.backlogBytes > this.politeBytes ? 4 : 1);
+        const rows = this.transactionRows * (this.journal.backlogBytes > this.politeBytes ? 4 : 1);
         const end = Math.min(list.length, done + rows);
         await this.transaction(list, done, end, clears);
         clears = [];
         done = end;
       } while (done < list.length);
     } catch (error) {
-      for (const db of clears) this.clears.add(db);
       for (let i = done; i < list.length; i++) this.putBack(list[i]);
+      for (const db of clears) this.clears.add(db);
       throw error;
     }
   }
@@ -209,7 +212,8 @@ export class Fold {
     const { keys } = this;
     const { packed } = keys;
     if (typeof x !== 'number') {
-      if (this.isCurrent(x)) this.putBackObject(x);
+      // one that has been folded since it was put into the list may have left memory
+      if (x.flags & (DIRTY | FOLDING) && this.isCurrent(x)) this.putBackObject(x);
       return;
     }
     if ((packed.flags(x) & LISTED_FOLD) === 0) {
@@ -313,7 +317,7 @@ export class Fold {
         };
         this.w.reset();
         const from = at;
-        while (at < end && at - from < FOLD_SLICE_ROWS && this.w.pos < FOLD_SLICE_BYTES) {
+        while (at < end && at - from < this.sliceRows && this.w.pos < FOLD_SLICE_BYTES) {
           rowFlags.push(this.encodeNext(list, at++, batch));
         }
         batch.bytes = this.w.buf.subarray(0, this.w.pos) as Buffer;

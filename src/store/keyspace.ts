@@ -442,6 +442,8 @@ export class Keyspace {
       const start = packed.valueStart(a);
       packed.setValue(b, packed.bytes(a), start, start + n);
       shard.packed.replace(a, b);
+      // a value that has become shorter may take less room
+      this.bytes += packed.cost(b) - packed.cost(a);
       packed.leave(a);
     }
   }

@@ -61,6 +61,7 @@ class Records {
   vacate(chunk: number, stays: (a: number) => boolean = () => false): void {
     this.slab.close(chunk);
     for (const a of this.slab.places(chunk)) {
+      assert.ok(this.slab.bytes[chunk].length > 0, 'a place of a chunk that has been given back');
       const record = this.live.get(a);
       if (record === undefined || stays(a)) continue;
       const b = this.take(record.bytes);

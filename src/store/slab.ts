@@ -209,10 +209,9 @@ export class Slab {
     this.closed.clear();
   }
 
-  /** Addresses of a chunk that have been used, free ones among them. */
+  /** Addresses of a chunk that have been used, free ones among them; none after the last of its records has gone. */
   *places(c: number): IterableIterator<number> {
     const room = ROOMS[this.classes[c]];
-    const end = this.fresh[c];
-    for (let at = 0; at < end; at += room) yield (c << CHUNK_SHIFT) | (at >> UNIT_SHIFT);
+    for (let at = 0; at < this.fresh[c]; at += room) yield (c << CHUNK_SHIFT) | (at >> UNIT_SHIFT);
   }
 }
