@@ -251,15 +251,27 @@ export class Keyspace {
 
   /**
    * The record of the key in buf[start, end), a live string; 0 for a key that is not packed: look for its object. Counts
-   * a hit.
+   * a hit, and a read of its value.
    */
   findRecord(db: Database, buf: Uint8Array, start: number, end: number, slot: number): number {
-    const a = db.shards[slot >> this.shift].packed.find(buf, start, end);
+    const a = this.touchRecord(db, buf, start, end, slot);
+    if (a !== 0) this.stats.siblings[1]++;
+    return a;
+  }
+
+  /** As `findRecord`, of who does not read the value. */
+  touchRecord(db: Database, buf: Uint8Array, start: number, end: number, slot: number): number {
+    const a = this.peekRecord(db, buf, start, end, slot);
     if (a === 0) return 0;
     this.packed.setUsed(a, this.seconds);
-    this.lastRecord = a;
     this.stats.hits++;
-    this.stats.siblings[1]++;
+    return a;
+  }
+
+  /** As `findRecord`, of who leaves no trace. */
+  peekRecord(db: Database, buf: Uint8Array, start: number, end: number, slot: number): number {
+    const a = db.shards[slot >> this.shift].packed.find(buf, start, end);
+    if (a !== 0) this.lastRecord = a;
     return a;
   }
 
