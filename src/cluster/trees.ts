@@ -44,8 +44,9 @@ export class Trees {
   private readonly timers: Timers;
   private timer: Timer | null = null;
   private stopped = false;
-  /** Where the build is: rows of this partition below this place are in. */
+  /** Where the build is: rows of this partition and database below this place are in, and of all databases before it. */
   private building = -1;
+  private buildingDb = 0;
   private builtTo = 0;
 
   constructor(parts: { keys: Keyspace; engine: Engine; timers: Timers; log: Log }) {
@@ -169,9 +170,8 @@ export class Trees {
 
   /** An object came in from its row: if that is in the tree, so is the object. */
   private loaded(o: StoredKey): void {
-    const p = this.keys.partitionOf(o.slot);
     const pos = positionOf(o.slot, o.key);
-    if (this.built[p] === 1 || (this.building === p && pos < this.builtTo)) {
+    if (this.hasRow(o.db, o.slot, pos)) {
       const hash = o.contextHash();
       if (hash === 0) return;
       o.term = leafTerm(o.db, pos, hash, checksumOf(o));
@@ -179,13 +179,30 @@ export class Trees {
     }
   }
 
+  /** Is the row of such a key in its tree, if there is one? What the build has not come to will be added by that. */
+  private hasRow(db: number, slot: number, pos: number): boolean {
+    const p = this.keys.partitionOf(slot);
+    if (this.built[p] === 1) return true;
+    return this.building === p && (db < this.buildingDb || (db === this.buildingDb && pos < this.builtTo));
+  }
+
   /** An object leaves memory: its row must stand for it. */
   private leave(o: StoredKey): void {
-    if (o.flags & STALE) this.update(o);
+    const pos = positionOf(o.slot, o.key);
+    if (this.hasRow(o.db, o.slot, pos)) {
+      this.update(o);
+      return;
+    }
+    if (o.flags & IN_TREE) this.trees[this.keys.partitionOf(o.slot)].remove(pos, o.term);
+    o.flags &= ~(STALE | IN_TREE);
   }
 
   private leaveRecord(a: number): void {
-    this.updateRecord(a);
+    const { packed } = this.keys;
+    const o = packed.copy(a);
+    this.leave(o);
+    packed.setTerm(a, o.term);
+    packed.setFlags(a, (packed.flags(a) & ~(STALE | IN_TREE)) | (o.flags & IN_TREE));
   }
 
   private flushed(db: Database): void {
@@ -257,6 +274,7 @@ export class Trees {
     const shard = db.shards[p];
     let from = first;
     this.building = p;
+    this.buildingDb = db.index;
     this.builtTo = first;
     for (;;) {
       const rows = await this.engine.range(db.index, from, end, RANGE_PAGE_ROWS);

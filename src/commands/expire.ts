@@ -79,7 +79,14 @@ function holds(flags: number, current: number, wanted: number): boolean {
 /** -2 without the key, -1 without a deadline. */
 function remaining(seconds: boolean, absolute: boolean): Handler {
   return (c: CommandContext) => {
-    const o = c.keys.find(c.db, c.argv.str(1), c.slot(1));
+    const { buf, offsets } = c.argv;
+    const slot = c.slot(1);
+    if (c.keys.touchRecord(c.db, buf, offsets[2], offsets[3]) !== 0) {
+      // a packed key has no deadline
+      c.out.int(-1);
+      return;
+    }
+    const o = c.keys.find(c.db, c.argv.str(1), slot);
     if (o === null) c.out.int(-2);
     else if (o.deadline === 0) c.out.int(-1);
     else {

@@ -31,12 +31,23 @@ function del(c: CommandContext): void {
 function exists(c: CommandContext): void {
   const { argv, keys, db } = c;
   let n = 0;
-  for (let i = 1; i < argv.argc; i++) if (keys.find(db, argv.str(i), c.slot(i)) !== null) n++;
+  const { buf, offsets } = argv;
+  for (let i = 1; i < argv.argc; i++) {
+    const slot = c.slot(i);
+    if (keys.touchRecord(db, buf, offsets[2 * i], offsets[2 * i + 1]) !== 0) n++;
+    else if (keys.find(db, argv.str(i), slot) !== null) n++;
+  }
   c.out.int(n);
 }
 
 function type(c: CommandContext): void {
-  const o = c.keys.find(c.db, c.argv.str(1), c.slot(1));
+  const { buf, offsets } = c.argv;
+  const slot = c.slot(1);
+  if (c.keys.touchRecord(c.db, buf, offsets[2], offsets[3]) !== 0) {
+    c.out.simple(TYPE_NAMES[STRING]);
+    return;
+  }
+  const o = c.keys.find(c.db, c.argv.str(1), slot);
   c.out.simple(TYPE_NAMES[o?.type ?? 0]);
 }
 
@@ -166,11 +177,18 @@ export function encodingOf(o: StoredKey): string {
 function objectCommand(reply: (c: CommandContext, o: StoredKey) => void): (c: CommandContext) => void {
   return (c) => {
     const { keys, db } = c;
+    const { buf, offsets } = c.argv;
+    const slot = c.slot(2);
+    const a = keys.peekRecord(db, buf, offsets[4], offsets[5]);
+    if (a !== 0) {
+      keys.stats.hits++;
+      reply(c, keys.packed.copy(a));
+      return;
+    }
     const key = c.argv.str(2);
     // looking must not count as an access
-    const shard = keys.shard(db, c.slot(2));
-    const used = shard.peek(key)?.used;
-    const o = keys.find(db, key, c.slot(2));
+    const used = keys.shard(db, slot).peek(key)?.used;
+    const o = keys.find(db, key, slot);
     if (o === null) {
       c.out.nil();
       return;

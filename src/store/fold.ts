@@ -31,7 +31,7 @@ import { type Entry, type EntryRef, encodePayload } from '../types/state.ts';
 import type { Journal } from './journal.ts';
 import type { Database, Keyspace } from './keyspace.ts';
 import { DIRTY, FOLDING, ROW_EXISTS, ROW_EXPIRES, ROW_LIVE, type StoredKey } from './object.ts';
-import { DEAD, LISTED_DIRTY } from './packed.ts';
+import { DEAD, LISTED_DIRTY, LISTED_FOLD } from './packed.ts';
 import { encodeObject, rowDeadline } from './rows.ts';
 
 const RETRY_MS = 1000;
@@ -65,6 +65,9 @@ export class Fold {
   startBytes = FOLD_START_BYTES;
   /** Bytes of journal up to which a busy server's fold is polite. */
   politeBytes = FOLD_POLITE_BYTES;
+  /** Rows of a transaction, and of what is encoded of it in one go. */
+  transactionRows = FOLD_TRANSACTION_ROWS;
+  sliceRows = FOLD_SLICE_ROWS;
   /** Commands that clients have had so far: tells whether the server is busy. */
   commands: () => number = () => 0;
   /** Share of the machine's CPU time that nobody uses. */
@@ -72,6 +75,7 @@ export class Fold {
   onProgress: () => void = () => {};
 
   private readonly w = new ByteWriter(FOLD_SLICE_BYTES * 2);
+  /** Databases flushed since the last fold began: what it encodes of them is void, and so is what it had encoded. */
   private clears = new Set<Database>();
   private held = 0;
   private firstDirtyMs = 0;
@@ -80,8 +84,6 @@ export class Fold {
   /** When the server was last seen to be busy. */
   private busyMs = Number.NEGATIVE_INFINITY;
   private pokeCommands = 0;
-  private flushes = 0;
-  private flushesAtStart = 0;
   private sliceMs = 0;
   private sliceCommands = 0;
   private readonly engine: Engine;
@@ -109,7 +111,6 @@ export class Fold {
     this.meta = parts.meta;
     this.keys.onFlush = (db) => {
       this.clears.add(db);
-      this.flushes++;
     };
   }
 
@@ -159,7 +160,8 @@ export class Fold {
       const upTo = this.journal.committed;
       await this.foldAll();
       await this.engine.syncRows();
-      await this.journal.drop(upTo);
+      // what a flush has left of its database is not in rows yet
+      if (this.clears.size === 0) await this.journal.drop(upTo);
       this.failure = null;
     } catch (error) {
       this.failure = error instanceof Error ? error.message : String(error);
@@ -183,73 +185,77 @@ export class Fold {
     this.keys.dirty = [];
     for (const a of this.keys.dirtyRecords) written.push(a);
     this.keys.dirtyRecords = [];
-    const clears = [...this.clears];
-    this.flushesAtStart = this.flushes;
+    let clears = [...this.clears];
+    this.clears.clear();
     // in order of place over all transactions: each page of the table is then written by one of them, and not by all
     const list = await this.inSlotOrder(written);
     let done = 0;
     try {
       do {
         // a commit that takes long is in everybody's way; clients are kept waiting anyway when the backlog is large
-        const rows = FOLD_TRANSACTION_ROWS * (this.journal.backlogBytes > this.politeBytes ? 4 : 1);
+        const rows = this.transactionRows * (this.journal.backlogBytes > this.politeBytes ? 4 : 1);
         const end = Math.min(list.length, done + rows);
-        await this.transaction(list, done, end, clears.splice(0));
+        await this.transaction(list, done, end, clears);
+        clears = [];
         done = end;
       } while (done < list.length);
     } catch (error) {
-      for (let i = done; i < list.length; i++) {
-        const o = list[i];
-        if (typeof o === 'number') {
-          this.putBack(o);
-          continue;
-        }
-        // encoded and written to again since: it is in the new list already
-        const listed = (o.flags & FOLDING) !== 0 && (o.flags & DIRTY) !== 0;
-        o.flags = (o.flags & ~FOLDING) | DIRTY;
-        for (const e of o.state?.entries() ?? []) e.dirty = true;
-        if (o.state !== null) o.state.removedRows = null;
-        if (!listed) this.keys.dirty.push(o);
-      }
+      for (let i = done; i < list.length; i++) this.putBack(list[i]);
+      for (const db of clears) this.clears.add(db);
       throw error;
     }
   }
 
-  /** A record that was to be folded and was not is to be folded again. */
-  private putBack(a: number): void {
-    if (a === 0) return;
+  /** What was to be folded and was not is to be folded again. */
+  private putBack(x: StoredKey | number): void {
+    if (x === 0) return;
     const { keys } = this;
     const { packed } = keys;
-    if (packed.flags(a) & LISTED_DIRTY) {
-      // it had not come to its turn
-      keys.dirtyRecords.push(a);
+    if (typeof x !== 'number') {
+      // one that has been folded since it was put into the list may have left memory
+      if (x.flags & (DIRTY | FOLDING) && this.isCurrent(x)) this.putBackObject(x);
       return;
     }
-    const x = this.currentOf(a);
-    if (typeof x === 'number') {
-      const flags = packed.flags(x);
-      if ((flags & LISTED_DIRTY) === 0) keys.dirtyRecords.push(x);
-      packed.setFlags(x, (flags & ~FOLDING) | DIRTY | LISTED_DIRTY);
-    } else if (x !== null) {
-      if ((x.flags & DIRTY) === 0) keys.dirty.push(x);
-      x.flags = (x.flags & ~FOLDING) | DIRTY;
+    if ((packed.flags(x) & LISTED_FOLD) === 0) {
+      // it had not come to its turn
+      keys.dirtyRecords.push(x);
+      return;
     }
-    if (x !== a) packed.unlist(a, FOLDING);
+    const now = this.currentOf(x);
+    if (typeof now === 'number') {
+      const flags = packed.flags(now);
+      if ((flags & LISTED_DIRTY) === 0) keys.dirtyRecords.push(now);
+      packed.setFlags(now, (flags & ~FOLDING) | DIRTY | LISTED_DIRTY);
+    } else if (now !== null) this.putBackObject(now);
+    packed.unlist(x, LISTED_FOLD);
   }
 
-  /**
-   * What the key is now whose record was encoded: that, another record, or an object; null when it has gone with its
-   * database. Being folded keeps a key in memory.
-   */
-  private currentOf(a: number): StoredKey | number | null {
+  private putBackObject(o: StoredKey): void {
+    o.flags = (o.flags & ~FOLDING) | DIRTY;
+    for (const e of o.state?.entries() ?? []) e.dirty = true;
+    if (o.state !== null) o.state.removedRows = null;
+    // written to again, it is in the list twice: it is encoded once
+    this.keys.dirty.push(o);
+  }
+
+  /** What the key of a record is now: that, another record, or an object; null when it is gone. */
+  private formOf(a: number): StoredKey | number | null {
     const { keys } = this;
     const { packed } = keys;
     if ((packed.flags(a) & DEAD) === 0) return a;
+    const db = keys.databases[packed.db(a)];
+    if (this.clears.has(db)) return null;
     const key = packed.key(a);
-    const shard = keys.shard(keys.databases[packed.db(a)], packed.slot(a));
+    const shard = keys.shard(db, packed.slot(a));
     const b = shard.record(key);
-    if (b !== 0) return packed.flags(b) & FOLDING ? b : null;
-    const o = shard.objects.get(key);
-    return o !== undefined && o.flags & FOLDING ? o : null;
+    return b !== 0 ? b : (shard.objects.get(key) ?? null);
+  }
+
+  /** The same of a record that was encoded, as far as that stands: null when the database has been flushed. */
+  private currentOf(a: number): StoredKey | number | null {
+    const x = this.formOf(a);
+    if (x === null) return null;
+    return (typeof x === 'number' ? this.keys.packed.flags(x) : x.flags) & FOLDING ? x : null;
   }
 
   /** Objects and records by slot, in linear time; a long list in steps, between which clients have their turn. */
@@ -275,7 +281,7 @@ export class Fold {
     return out;
   }
 
-  /** Folds list[start, end) in one transaction. A record of which nothing is to be folded is 0 in the list then. */
+  /** Folds list[start, end) in one transaction. What of it has nothing to be folded is 0 in the list then. */
   private async transaction(
     list: (StoredKey | number)[],
     start: number,
@@ -311,12 +317,8 @@ export class Fold {
         };
         this.w.reset();
         const from = at;
-        while (at < end && at - from < FOLD_SLICE_ROWS && this.w.pos < FOLD_SLICE_BYTES) {
-          const x = list[at];
-          const flags = typeof x === 'number' ? this.encodeRecord(x, batch) : this.encode(x, batch);
-          if (flags < 0 && typeof x === 'number') list[at] = 0;
-          rowFlags.push(flags);
-          at++;
+        while (at < end && at - from < this.sliceRows && this.w.pos < FOLD_SLICE_BYTES) {
+          rowFlags.push(this.encodeNext(list, at++, batch));
         }
         batch.bytes = this.w.buf.subarray(0, this.w.pos) as Buffer;
         await this.engine.writeRows(batch);
@@ -335,7 +337,6 @@ export class Fold {
       throw error;
     }
     this.meta = meta;
-    for (const db of clears) this.clears.delete(db);
     for (let i = start; i < end; i++) this.settle(list[i], rowFlags[i - start]);
     this.rows += end - start;
     await this.giveWay();
@@ -359,14 +360,13 @@ export class Fold {
     this.sliceCommands = this.commands();
   }
 
-  /** False for an object whose database has been flushed since it was written. */
+  /** False for an object whose database has been flushed since the fold began: its row goes with the others. */
   private isCurrent(o: StoredKey): boolean {
-    if (this.flushes === this.flushesAtStart) return true;
-    return this.keys.shard(this.keys.databases[o.db], o.slot).objects.get(o.key) === o;
+    return !this.clears.has(this.keys.databases[o.db]);
   }
 
   private account(meta: RowsMeta, x: StoredKey | number, flags: number): void {
-    if (flags < 0) return;
+    if (x === 0) return;
     const o = typeof x === 'number' ? this.currentOf(x) : this.isCurrent(x) ? x : null;
     if (o === null) return;
     const { packed } = this.keys;
@@ -378,12 +378,13 @@ export class Fold {
 
   /** After the commit: the object may leave memory again, and a reaped tombstone does. */
   private settle(o: StoredKey | number, flags: number): void {
+    if (o === 0) return;
     if (typeof o === 'number') {
-      if (o !== 0) this.settleRecord(o, flags);
+      this.settleRecord(o, flags);
       return;
     }
     o.flags &= ~FOLDING;
-    if (flags < 0 || !this.isCurrent(o)) return;
+    if (!this.isCurrent(o)) return;
     o.flags = (o.flags & ~ROW_FLAGS) | flags;
     if (flags === 0 && (o.flags & DIRTY) === 0) this.keys.evict(this.keys.databases[o.db], o);
   }
@@ -393,25 +394,47 @@ export class Fold {
     const x = this.currentOf(a);
     if (typeof x === 'number') packed.setFlags(x, (packed.flags(x) & ~(ROW_FLAGS | FOLDING)) | flags);
     else if (x !== null) x.flags = (x.flags & ~(ROW_FLAGS | FOLDING)) | flags;
-    if (x !== a) packed.unlist(a, FOLDING);
+    packed.unlist(a, LISTED_FOLD);
   }
 
-  /** As `encode`, of a packed key. */
-  private encodeRecord(a: number, batch: RowBatch): number {
+  /**
+   * Encodes the key that list[at] names. A record that its key has left gives way to what the key is now: its write is in
+   * the journal that this fold drops. Returns the row's ROW_ flags; -1 when there is nothing to write, and list[at] is 0.
+   */
+  private encodeNext(list: (StoredKey | number)[], at: number, batch: RowBatch): number {
     const { packed } = this.keys;
+    const named = list[at];
+    let x: StoredKey | number | null = named;
+    if (typeof named === 'number') {
+      x = this.formOf(named);
+      packed.unlist(named, LISTED_DIRTY);
+    }
+    list[at] = x ?? 0;
+    const flags = x === null ? -1 : typeof x === 'number' ? this.encodeRecord(x, batch) : this.encode(x, batch);
+    if (flags < 0) list[at] = 0;
+    return flags;
+  }
+
+  /** Encodes a record, unless that has been done since it was put into the list. */
+  private encodeRecord(a: number, batch: RowBatch): number {
+    const { packed, dirtyRecords } = this.keys;
     const flags = packed.flags(a);
-    if (flags & DEAD || (flags & DIRTY) === 0) {
-      packed.unlist(a, LISTED_DIRTY);
+    if ((flags & DIRTY) === 0) return -1;
+    if (flags & FOLDING) {
+      // and it has been written again: that is for the next fold
+      if ((flags & LISTED_DIRTY) === 0) dirtyRecords.push(a);
+      packed.setFlags(a, flags | LISTED_DIRTY);
       return -1;
     }
-    packed.setFlags(a, (flags & ~(DIRTY | LISTED_DIRTY)) | FOLDING);
+    packed.setFlags(a, (flags & ~DIRTY) | FOLDING | LISTED_FOLD);
     return this.encodeRow(packed.copy(a), batch);
   }
 
-  /** Encodes one object into the batch; returns its ROW_ flags, or -1 when there is nothing to write. */
+  /** Encodes an object, unless that has been done since it was put into the list, or its database has been flushed. */
   private encode(o: StoredKey, batch: RowBatch): number {
+    if ((o.flags & (DIRTY | FOLDING)) !== DIRTY || !this.isCurrent(o)) return -1;
     o.flags = (o.flags & ~DIRTY) | FOLDING;
-    return this.isCurrent(o) ? this.encodeRow(o, batch) : -1;
+    return this.encodeRow(o, batch);
   }
 
   private encodeRow(o: StoredKey, batch: RowBatch): number {

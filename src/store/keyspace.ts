@@ -40,7 +40,7 @@ import {
   StoredKey,
   TEXT,
 } from './object.ts';
-import { canPack, DEAD, isPackable, LISTED_DIRTY, LISTED_STALE, PackedKeys } from './packed.ts';
+import { canPack, DEAD, isPackable, LISTED, LISTED_DIRTY, LISTED_STALE, PackedKeys } from './packed.ts';
 import {
   recordEvent,
   recordFlush,
@@ -242,9 +242,29 @@ export class Keyspace {
   /** Forgets what is in memory of a partition, as if nothing of it had come in: its new shard. */
   clearShard(db: Database, partition: number, complete: boolean): Shard {
     const shard = db.shards[partition];
-    for (const o of shard.objects.values()) this.bytes -= o.cost;
-    for (const a of [...shard.records.values()]) this.dropRecord(a);
+    const uncount = (flags: number) => {
+      db.keys -= (flags & COUNTED ? 1 : 0) - (flags & ROW_LIVE ? 1 : 0);
+      db.expires -= (flags & COUNTED_EXPIRES ? 1 : 0) - (flags & ROW_EXPIRES ? 1 : 0);
+    };
+    for (const o of shard.objects.values()) {
+      this.bytes -= o.cost;
+      uncount(o.flags);
+      // lists may name it still
+      o.flags &= ~(DIRTY | STALE);
+    }
+    for (const a of [...shard.records.values()]) {
+      uncount(this.packed.flags(a));
+      this.dropRecord(a);
+    }
     db.shards[partition] = this.newShard(db, partition, complete);
+    return db.shards[partition];
+  }
+
+  /** Sets a partition's keys aside, where nobody finds them: its new shard, of which nothing is known. */
+  hideShard(db: Database, partition: number): Shard {
+    const shard = db.shards[partition];
+    for (const a of [...shard.records.values()]) this.unpack(shard, a);
+    db.shards[partition] = this.newShard(db, partition, false);
     return db.shards[partition];
   }
 
@@ -283,15 +303,27 @@ export class Keyspace {
 
   /**
    * The record of the key in buf[start, end), a live string; 0 for a key that is not packed: look for its object. Counts
-   * a hit.
+   * a hit, and a read of its value.
    */
   findRecord(db: Database, buf: Uint8Array, start: number, end: number): number {
-    const a = this.packed.find(db.index, buf, start, end);
+    const a = this.touchRecord(db, buf, start, end);
+    if (a !== 0) this.stats.siblings[1]++;
+    return a;
+  }
+
+  /** As `findRecord`, of who does not read the value. */
+  touchRecord(db: Database, buf: Uint8Array, start: number, end: number): number {
+    const a = this.peekRecord(db, buf, start, end);
     if (a === 0) return 0;
     this.packed.setUsed(a, this.seconds);
-    this.lastRecord = a;
     this.stats.hits++;
-    this.stats.siblings[1]++;
+    return a;
+  }
+
+  /** As `findRecord`, of who leaves no trace. */
+  peekRecord(db: Database, buf: Uint8Array, start: number, end: number): number {
+    const a = this.packed.find(db.index, buf, start, end);
+    if (a !== 0) this.lastRecord = a;
     return a;
   }
 
@@ -419,13 +451,17 @@ export class Keyspace {
 
   /** Puts in an object that has just been made of something else: packed, if it can be. */
   admit(shard: Shard, o: StoredKey): void {
-    if (!canPack(o) || !(o.flags & COUNTED)) {
-      this.adopt(shard, o);
-      return;
-    }
+    if (canPack(o) && o.flags & COUNTED && !this.packed.slab.isFull) {
+      this.packInto(o);
+    } else this.adopt(shard, o);
+  }
+
+  /** A record in place of an object; returns it. */
+  private packInto(o: StoredKey): number {
     const a = this.packed.pack(o);
     this.packed.add(a);
     this.bytes += this.packed.cost(a);
+    return a;
   }
 
   /** A packed key becomes an object. Lists that name the record will find it DEAD, and the object in their stead. */
@@ -444,13 +480,13 @@ export class Keyspace {
     this.packed.leave(a);
   }
 
-  /** Packs an object that nobody has used for a while and no list names. */
+  /** Packs an object that nobody has used for a while, if it can be and nothing is still to be done for it. */
   repack(shard: Shard, o: StoredKey): void {
-    if (o.flags & (DIRTY | STALE | FOLDING) || !canPack(o) || !(o.flags & COUNTED)) return;
+    if (o.flags & (DIRTY | STALE | FOLDING) || !canPack(o) || !(o.flags & COUNTED) || this.packed.slab.isFull) return;
     shard.drop(o);
     this.bytes -= o.cost;
     o.cost = 0;
-    this.admit(shard, o);
+    this.packInto(o);
   }
 
   /** Moves the records of a chunk to others, but for those that lists name. */
@@ -459,20 +495,28 @@ export class Keyspace {
     packed.slab.close(chunk);
     for (const a of packed.slab.places(chunk)) {
       const flags = packed.flags(a);
-      if (flags === 0 || flags & (DEAD | LISTED_DIRTY | LISTED_STALE | FOLDING)) continue;
+      if (flags === 0 || flags & (DEAD | LISTED)) continue;
       const n = packed.valueBytes(a);
       const b = packed.move(a, n);
       const start = packed.valueStart(a);
       packed.setValue(b, packed.bytes(a), start, start + n);
       packed.replace(a, b);
+      // a value that has become shorter may take less room
+      this.bytes += packed.cost(b) - packed.cost(a);
       packed.leave(a);
     }
   }
 
-  /** Gives memory back of which little is used. Called now and then. */
-  tidy(): void {
-    const chunk = this.packed.slab.sparse();
-    if (chunk !== 0) this.vacate(chunk);
+  /** Gives memory back of which little is used: a chunk at a time. False when there is nothing more to do for now. */
+  tidy(): boolean {
+    const { slab } = this.packed;
+    const chunk = slab.sparse();
+    if (chunk === 0) {
+      slab.reopen();
+      return false;
+    }
+    this.vacate(chunk);
+    return true;
   }
 
   /** A shard's keys in order of place: made when keys have come or gone since. */
@@ -804,7 +848,7 @@ export class Keyspace {
         a = this.setRecordValue(a, buf, valueStart, valueEnd);
         packed.setTo(a, to);
         packed.setUsed(a, this.seconds);
-      } else if (this.isNew(db, buf, keyStart, keyEnd, slot)) {
+      } else if (!this.packed.slab.isFull && this.isNew(db, buf, keyStart, keyEnd, slot)) {
         a = this.newRecord(db, slot, buf, keyStart, keyEnd, valueEnd - valueStart);
         packed.setStamps(a, actor, start, to);
         packed.setUsed(a, this.seconds);
@@ -947,10 +991,8 @@ export class Keyspace {
       this.noteNews(o.slot);
       recordStateBytes(this.journal.w, db.index, o.key, buf, start, end);
       const shard = db.shards[o.slot >> this.shift];
-      if (canPack(o)) {
-        const a = this.packed.pack(o);
-        this.packed.add(a);
-        this.bytes += this.packed.cost(a);
+      if (canPack(o) && !this.packed.slab.isFull) {
+        const a = this.packInto(o);
         db.keys++;
         this.changedRecord(a, this.packed.flags(a) | COUNTED);
         return true;
@@ -1096,7 +1138,7 @@ export class Keyspace {
       a = this.setRecordValue(a, buf, valueStart, valueEnd);
       packed.setTo(a, to);
     } else {
-      if (!this.isNew(db, buf, keyStart, keyEnd, slot)) return false;
+      if (packed.slab.isFull || !this.isNew(db, buf, keyStart, keyEnd, slot)) return false;
       to = this.clock.next();
       from = start = to - 1;
       a = this.newRecord(db, slot, buf, keyStart, keyEnd, valueEnd - valueStart);
@@ -1491,7 +1533,7 @@ export class Keyspace {
   /** An object that outlives a flush: its row goes with the others, and comes again. */
   private readopt(db: Database, o: StoredKey): void {
     o.cost = 0;
-    o.flags &= ~(COUNTED | COUNTED_EXPIRES | DIRTY | ROW_EXISTS | ROW_LIVE | ROW_EXPIRES);
+    o.flags &= ~(COUNTED | COUNTED_EXPIRES | DIRTY | FOLDING | ROW_EXISTS | ROW_LIVE | ROW_EXPIRES);
     for (const e of o.state?.entries() ?? []) e.dirty = true;
     if (o.state !== null) o.state.removedRows = null;
     this.adopt(db.shards[o.slot >> this.shift], o);

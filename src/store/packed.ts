@@ -13,17 +13,21 @@ import { copyBytes } from '../base/bytes.ts';
 import { intervalHash } from '../causality/actors.ts';
 import { STRING } from '../types/kinds.ts';
 import { secretHash, secretHashOfBytes } from './key-map.ts';
-import { COUNTED, COUNTER, FOLDING, OVERFLOW, StoredKey } from './object.ts';
+import { COUNTED, COUNTER, OVERFLOW, StoredKey } from './object.ts';
 import { MAX_RECORD_BYTES, Slab } from './slab.ts';
 
 /** It has left its key, and lists still name it. */
 export const DEAD = 1 << 13;
-/** Named by the list of what is to be folded, and by that of what is not in its Merkle tree. */
+/**
+ * Named by the list of what is to be folded, by that of what is not in its Merkle tree, and by the list of a fold that has
+ * encoded it. These are about the record; DIRTY, STALE and FOLDING are about the key, and go where that goes.
+ */
 export const LISTED_DIRTY = 1 << 14;
 export const LISTED_STALE = 1 << 15;
+export const LISTED_FOLD = 1 << 16;
+export const LISTED = LISTED_DIRTY | LISTED_STALE | LISTED_FOLD;
 /** Not in its partition's list yet. */
-const ARRIVED = 1 << 16;
-const LISTED = LISTED_DIRTY | LISTED_STALE | FOLDING;
+const ARRIVED = 1 << 17;
 
 /** Words of a record: numbers of more than 32 bits are two, the lower first. */
 const HASH = 0;
@@ -266,14 +270,14 @@ export class PackedKeys {
   }
 
   used(a: number): number {
-    return this.slab.words[a >>> 16][Slab.word(a) + USED];
+    return this.slab.words[a >>> 16][Slab.word(a) + USED] >>> 0;
   }
 
   /** Written only when it changes: a read should not dirty the record's memory. */
   setUsed(a: number, seconds: number): void {
     const w = this.slab.words[a >>> 16];
     const at = Slab.word(a) + USED;
-    if (w[at] !== seconds) w[at] = seconds;
+    if (w[at] !== (seconds | 0)) w[at] = seconds;
   }
 
   actor(a: number): number {
@@ -407,7 +411,7 @@ export class PackedKeys {
     o.from = this.from(a);
     o.to = this.to(a);
     o.term = this.term(a);
-    o.flags = this.flags(a) & ~(DEAD | LISTED_DIRTY | LISTED_STALE | ARRIVED);
+    o.flags = this.flags(a) & ~(DEAD | LISTED | ARRIVED);
     o.used = this.used(a);
     return o;
   }
@@ -420,7 +424,7 @@ export class PackedKeys {
     const i = Slab.word(a);
     const k = Slab.word(b);
     for (let n = 0; n < HEADER_BYTES / 4; n++) to[k + n] = from[i + n];
-    to[k + FLAGS] &= ~(LISTED_DIRTY | LISTED_STALE);
+    to[k + FLAGS] &= ~LISTED;
     const start = Slab.byte(a) + HEADER_BYTES;
     copyBytes(this.bytes(b), Slab.byte(b) + HEADER_BYTES, this.bytes(a), start, start + this.keyBytes(a));
     return b;

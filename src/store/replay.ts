@@ -20,7 +20,7 @@ import type { Database, KeyPlace, Keyspace } from './keyspace.ts';
 import { CompactRecord, readRecord } from './records.ts';
 import { replayCompact } from './replica.ts';
 import type { Residency } from './residency.ts';
-import type { Behind } from './shard.ts';
+import type { Behind, Shard } from './shard.ts';
 
 /** Batches below this many bytes are put together into blocks of that many, so that there are not too many to keep. */
 const BLOCK_BYTES = 1024 * 1024;
@@ -192,9 +192,16 @@ export class Replay {
   private note(index: number, slot: number, place: number): void {
     const db = this.keys.databases[index] ?? this.database(index);
     const partition = this.keys.partitionOf(slot);
-    const shard = db.shards[partition];
+    let shard = db.shards[partition];
     if (shard.behind === null) {
-      shard.behind = { places: NO_PLACES, complete: shard.complete };
+      const { complete } = shard;
+      let kept: Shard | null = null;
+      if (shard.size > 0) {
+        // what came before a flush in the journal has been applied: these keys are old now, and nobody must see them
+        kept = shard;
+        shard = this.keys.hideShard(db, partition);
+      }
+      shard.behind = { places: NO_PLACES, complete, kept };
       shard.complete = false;
       this.keys.behind++;
       this.parts.push({ db, partition });
@@ -343,9 +350,10 @@ export class Replay {
   }
 
   private async apply({ db, partition }: Part, behind: Behind): Promise<void> {
-    const shard = db.shards[partition];
     const found = behind.complete ? [] : await this.residency.fetch(this.keysOf(db, behind));
+    const shard = behind.kept ?? db.shards[partition];
     // from here on in one go: nobody sees a part of it
+    db.shards[partition] = shard;
     shard.behind = null;
     shard.complete = behind.complete;
     try {
@@ -357,11 +365,12 @@ export class Replay {
       this.keys.behind--;
     } catch (error) {
       // what is half done must not be seen
-      this.keys.clearShard(db, partition, false).behind = behind;
+      this.keys.clearShard(db, partition, false).behind = { ...behind, kept: null };
       throw error;
     }
   }
 
+  /** The keys that records are about, without those that are in memory. */
   private keysOf(db: Database, behind: Behind): KeyPlace[] {
     const places = new Map<string, KeyPlace>();
     const { record } = this;
@@ -370,7 +379,7 @@ export class Replay {
       const at = block.seek(place);
       record.read(block.buf, at, block.buf.length);
       const key = block.buf.latin1Slice(record.keyStart, record.keyEnd);
-      if (!places.has(key)) places.set(key, { db, key, slot: slotOf(key) });
+      if (!places.has(key) && !behind.kept?.has(key)) places.set(key, { db, key, slot: slotOf(key) });
     }
     return [...places.values()];
   }

@@ -59,7 +59,15 @@ export class Residency {
   private hand = 0;
   /** Objects of the hand's partition, and records of packed keys. */
   private handIterator: IterableIterator<StoredKey | number> | null = null;
+  /** The partition that it goes through: a flush puts another in its place. */
+  private handShard: Shard | null = null;
   private packHand = 0;
+  /** Objects of the packing hand's partition. */
+  private packIterator: IterableIterator<StoredKey> | null = null;
+  private packShard: Shard | null = null;
+  packIdleSeconds = PACK_IDLE_SECONDS;
+  /** When there was last no memory to be given back. */
+  private tidySeconds = 0;
   private idleSeconds = 64;
   private stopped = false;
   private whole = false;
@@ -366,10 +374,14 @@ export class Residency {
     while (looked < EVICT_STEP_OBJECTS && visited <= total && this.keys.bytes > this.limit) {
       const db = databases[Math.floor(this.hand / shards) % databases.length];
       const shard: Shard = db.shards[this.hand % shards];
-      this.handIterator ??= residents(shard);
+      if (this.handIterator === null || this.handShard !== shard) {
+        this.handIterator = residents(shard);
+        this.handShard = shard;
+      }
       const next = this.handIterator.next();
       if (next.done) {
         this.handIterator = null;
+        this.handShard = null;
         this.hand = (this.hand + 1) % total;
         visited++;
         if (this.hand === 0) this.idleSeconds = Math.max(0, Math.floor(this.idleSeconds / 2));
@@ -408,18 +420,29 @@ export class Residency {
   /** Packs objects that could be and that nobody has used for a while, and gives back memory. Called every few ms. */
   pack(): void {
     const { keys } = this;
-    keys.tidy();
+    if (keys.seconds !== this.tidySeconds && !keys.tidy()) this.tidySeconds = keys.seconds;
     const { databases, partitions } = keys;
     let looked = 0;
-    for (let n = 0; n < PACK_STEP_SHARDS && looked < PACK_STEP_OBJECTS; n++) {
+    for (let n = 0; n < PACK_STEP_SHARDS && looked < PACK_STEP_OBJECTS; ) {
       const db = databases[Math.floor(this.packHand / partitions) % databases.length];
       const shard = db.shards[this.packHand % partitions];
-      this.packHand = (this.packHand + 1) % (databases.length * partitions);
-      if (shard.objects.size === 0) continue;
-      for (const o of shard.objects.values()) {
-        looked++;
-        if (keys.seconds - o.used >= PACK_IDLE_SECONDS) keys.repack(shard, o);
+      if (shard.objects.size > 0) {
+        if (this.packIterator === null || this.packShard !== shard) {
+          this.packIterator = shard.objects.values();
+          this.packShard = shard;
+        }
+        const next = this.packIterator.next();
+        if (!next.done) {
+          looked++;
+          const o = next.value;
+          if (keys.seconds - o.used >= this.packIdleSeconds) keys.repack(shard, o);
+          continue;
+        }
       }
+      this.packIterator = null;
+      this.packShard = null;
+      this.packHand = (this.packHand + 1) % (databases.length * partitions);
+      n++;
     }
   }
 }

@@ -12,6 +12,8 @@ export interface Behind {
   places: Float64Array;
   /** It has no rows: once these are applied, the partition is complete. */
   complete: boolean;
+  /** The partition's keys as records before a flush have left them; null when none had been applied. */
+  kept: Shard | null;
 }
 
 /** Makes an object of a packed key, which from then on is that object. */

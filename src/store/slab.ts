@@ -4,7 +4,8 @@
  *
  * A record is named by an address, a number of 31 bits: its chunk, and its place in that in units of 16 bytes. All
  * records of a chunk have room for as much (a *class*), so that what one leaves another can take. A chunk without
- * records is given back; where many are half empty, `sparse` finds one whose records are better moved.
+ * records is given back; where many are half empty, `sparse` finds one whose records are better moved: it is closed
+ * then, and takes no record until it is empty or `reopen` gives up on that.
  */
 
 /** Bytes of a unit, and how many units a chunk may have. */
@@ -16,6 +17,10 @@ const UNIT_MASK = CHUNK_UNITS - 1;
 /** Words of 32 bits in a unit. */
 const WORD_SHIFT = UNIT_SHIFT - 2;
 const CHUNK_BYTES = CHUNK_UNITS * UNIT_BYTES;
+/** Addresses are positive: so many chunks can be named. */
+const MAX_CHUNKS = 1 << (31 - CHUNK_SHIFT);
+/** Chunks that stay free for records that grow, when there is no room for more of them. */
+const SPARE_CHUNKS = 1024;
 /** A class begins with a small chunk: most nodes of a test, and databases with few keys, need no more. */
 const FIRST_CHUNK_BYTES = 64 * 1024;
 
@@ -56,6 +61,8 @@ export class Slab {
   /** Chunks with room, by class, and whether a chunk is among these. */
   private readonly open: number[][] = ROOMS.map(() => []);
   private readonly isOpen: boolean[] = [false];
+  /** Chunks that are being emptied. */
+  private readonly closed = new Set<number>();
   /** Chunks of each class. */
   private readonly chunks: number[] = ROOMS.map(() => 0);
   private readonly unused: number[] = [];
@@ -72,6 +79,11 @@ export class Slab {
 
   static chunk(a: number): number {
     return a >>> CHUNK_SHIFT;
+  }
+
+  /** There is no room for more records; those that are there may still be moved. */
+  get isFull(): boolean {
+    return this.words.length - this.unused.length >= MAX_CHUNKS - SPARE_CHUNKS;
   }
 
   /** Bytes that the record at an address may take. */
@@ -128,7 +140,7 @@ export class Slab {
     }
     this.words[c][Slab.word(a)] = this.free[c];
     this.free[c] = a;
-    if (this.isOpen[c]) return;
+    if (this.isOpen[c] || this.closed.has(c)) return;
     this.isOpen[c] = true;
     this.open[k].push(c);
   }
@@ -137,6 +149,7 @@ export class Slab {
   private end(c: number, k: number): void {
     this.free[c] = 0;
     this.fresh[c] = 0;
+    this.closed.delete(c);
     if (!this.isOpen[c]) {
       this.isOpen[c] = true;
       this.open[k].push(c);
@@ -151,12 +164,13 @@ export class Slab {
     this.unused.push(c);
   }
 
-  /** The emptiest chunk of a class of which much is free; 0 when nothing is worth moving. */
+  /** The emptiest chunk of a class of which much is free; 0 when nothing is worth moving. Closed ones don't count. */
   sparse(): number {
     if (this.chunkBytes - this.recordBytes < SPARSE_BYTES) return 0;
     const used = new Float64Array(ROOMS.length);
     const size = new Float64Array(ROOMS.length);
     for (let c = 1; c < this.words.length; c++) {
+      if (this.closed.has(c)) continue;
       const k = this.classes[c];
       used[k] += this.counts[c] * ROOMS[k];
       size[k] += this.bytes[c].length;
@@ -165,7 +179,8 @@ export class Slab {
     let bestShare = 1;
     for (let c = 1; c < this.words.length; c++) {
       const k = this.classes[c];
-      if (this.bytes[c].length < CHUNK_BYTES || size[k] - used[k] < SPARSE_SHARE * size[k] + CHUNK_BYTES) continue;
+      if (this.bytes[c].length < CHUNK_BYTES || this.closed.has(c)) continue;
+      if (size[k] - used[k] < SPARSE_SHARE * size[k] + CHUNK_BYTES) continue;
       const share = (this.counts[c] * ROOMS[k]) / CHUNK_BYTES;
       if (share >= bestShare) continue;
       best = c;
@@ -176,16 +191,27 @@ export class Slab {
 
   /** Takes no more records into a chunk, so that it can be emptied. */
   close(c: number): void {
+    this.closed.add(c);
     if (!this.isOpen[c]) return;
     const open = this.open[this.classes[c]];
     open.splice(open.indexOf(c), 1);
     this.isOpen[c] = false;
   }
 
-  /** Addresses of a chunk that have been used, free ones among them. */
+  /** Chunks that have been closed and are not empty yet take records again. */
+  reopen(): void {
+    for (const c of this.closed) {
+      const k = this.classes[c];
+      if (this.free[c] === 0 && this.fresh[c] + ROOMS[k] > this.bytes[c].length) continue;
+      this.isOpen[c] = true;
+      this.open[k].push(c);
+    }
+    this.closed.clear();
+  }
+
+  /** Addresses of a chunk that have been used, free ones among them; none after the last of its records has gone. */
   *places(c: number): IterableIterator<number> {
     const room = ROOMS[this.classes[c]];
-    const end = this.fresh[c];
-    for (let at = 0; at < end; at += room) yield (c << CHUNK_SHIFT) | (at >> UNIT_SHIFT);
+    for (let at = 0; at < this.fresh[c]; at += room) yield (c << CHUNK_SHIFT) | (at >> UNIT_SHIFT);
   }
 }
