@@ -26,6 +26,8 @@ export const ASK_REAP = 10;
 /** Which of these parts of partitions, and which of these keys, does a node hold on disk? (`strays`) */
 export const ASK_PARTS_HELD = 20;
 export const ASK_KEYS_HELD = 21;
+/** The last stamp that a run of a forwarded command has written with. */
+export const ASK_RUN = 22;
 
 const OK = 0;
 const REFUSED = 1;

@@ -38,6 +38,8 @@ export interface Operation {
   resp: 2 | 3;
   /** What the keys were, for a write that may have to be undone. */
   before: Map<string, KeyState | null> | null;
+  /** The same of a blind write that another node may have run too: it runs once, and may be undone all the same. */
+  kept: Map<string, KeyState | null> | null;
   /** Stamps that it wrote with: from, and to. */
   since: number;
   until: number;
@@ -66,6 +68,8 @@ export class AtHand {
   partition = -1;
   /** What its keys were, by `db:key`, when its reply rests on them and it writes. */
   before: Map<string, KeyState | null> | null = null;
+  /** The same where the reply rests on nothing, of a command that another node may have run too. */
+  kept: Map<string, KeyState | null> | null = null;
   /** The first stamp that it can write with. */
   since = 0;
 
@@ -74,6 +78,7 @@ export class AtHand {
     this.foreign = false;
     this.partition = -1;
     this.before = null;
+    this.kept = null;
   }
 }
 
@@ -151,6 +156,7 @@ export class Operations {
     op.db = client.db;
     op.resp = client.resp;
     op.before = atHand.before;
+    op.kept = atHand.kept;
     op.since = atHand.since;
     op.until = store.hlc.current();
     op.partition = atHand.partition;
@@ -171,6 +177,7 @@ export class Operations {
     for (const op of table.ops) {
       if (op === undefined || op.replaced || this.spareOps.length >= SPARE_OPERATIONS) continue;
       op.before = null;
+      op.kept = null;
       this.spareOps.push(op);
     }
     table.ops.length = 0;
@@ -201,6 +208,7 @@ function blankOperation(): Operation {
     db: 0,
     resp: 2,
     before: null,
+    kept: null,
     since: 0,
     until: 0,
     partition: -1,

@@ -162,14 +162,14 @@ export class Router implements ClusterServer {
         (this.cluster.repair.tenure[partition] === 1 || breaks.assumesTenure) && !isRetry(client) && !client.mustRead;
       // no home can be reached: a write that rests on nothing is taken all the same, and handed over later
       const blind = !route.home && isTakenAnywhere(command, argv) && !isRetry(client);
-      if (fresh || held || blind) return this.go(command, argv, i);
+      if (fresh || held || blind) return this.go(client, command, argv, i);
       this.freshen(client, argv, [i]);
       return false;
     }
     if (pinned) {
       if (argv.argc > 2 && command.spec.group === 'dynamo' && !this.enterDynamo(client, command, argv, fresh))
         return false;
-      if (fresh) return this.go(command, argv, i);
+      if (fresh) return this.go(client, command, argv, i);
       this.freshen(client, argv, [i]);
       return false;
     }
@@ -183,25 +183,32 @@ export class Router implements ClusterServer {
   }
 
   /** The command runs here. */
-  private go(command: Command, argv: Argv, i: number): boolean {
+  private go(client: Client, command: Command, argv: Argv, i: number): boolean {
     this.counts.local++;
     if (!command.write) return true;
     this.atHand.since = this.server.store.hlc.current() + 1;
-    if (dependsOnState(command, argv)) {
-      this.atHand.before = new Map();
-      this.server.keys.firm = true;
-      this.remember(argv, i);
-    }
+    this.rememberAll(client, command, argv, [i]);
     return true;
   }
 
-  private remember(argv: Argv, i: number): void {
+  /** What the keys of a write are, where it may have to be undone. */
+  private rememberAll(client: Client, command: Command, argv: Argv, positions: readonly number[]): void {
+    const { atHand } = this;
+    if (dependsOnState(command, argv)) {
+      atHand.before = new Map();
+      this.server.keys.firm = true;
+    } else if (isRetry(client)) atHand.kept = new Map();
+    const states = atHand.before ?? atHand.kept;
+    if (states !== null) for (const i of positions) this.remember(states, argv, i);
+  }
+
+  private remember(states: Map<string, KeyState | null>, argv: Argv, i: number): void {
     const { keys } = this.server;
     const key = argv.str(i);
     const slot = argv.slot(i);
     const db = this.server.dbOf();
     if (!keys.isResident(db, key, slot)) return;
-    this.atHand.before!.set(`${db.index}:${key}`, keys.snapshot(keys.object(db, key, slot)));
+    states.set(`${db.index}:${key}`, keys.snapshot(keys.object(db, key, slot)));
   }
 
   /** `R n`, `W n` and `TIMEOUT ms` of DGET, DSET and DDEL. */
@@ -255,11 +262,7 @@ export class Router implements ClusterServer {
       ) {
         this.counts.local++;
         this.atHand.since = this.server.store.hlc.current() + 1;
-        if (command.write && dependsOnState(command, argv)) {
-          this.atHand.before = new Map();
-          this.server.keys.firm = true;
-          for (const i of positions) this.remember(argv, i);
-        }
+        if (command.write) this.rememberAll(client, command, argv, positions);
         return true;
       }
       this.freshen(client, argv, positions);

@@ -13,10 +13,12 @@
  * *Tenure, news and undo*).
  */
 import { breaks } from '../base/breaks.ts';
+import type { ByteReader, ByteWriter } from '../base/bytes.ts';
 import type { Cluster } from '../cluster/cluster.ts';
 import type { Peer } from '../cluster/peers.ts';
 import type { Group, Refusal, Ticket } from '../cluster/replicator.ts';
 import type { Done } from '../cluster/requests.ts';
+import { ASK_RUN } from '../cluster/rpc.ts';
 import type { Log } from '../ports/log.ts';
 import type { Argv } from '../resp/argv.ts';
 import type { KeyPlace } from '../store/keyspace.ts';
@@ -30,6 +32,8 @@ import { type Sink, VirtualClient, type VirtualClients } from './virtual.ts';
 
 /** Rounds of news and running again after which the client is told to try itself. */
 const MAX_RERUNS = 8;
+/** Who has run a command that another has run too is asked about it for so many ms. */
+const ASK_RUN_MS = 500;
 
 const TRY_AGAIN = Buffer.from(
   '-TRYAGAIN other writes to the key came between, again and again; nothing was changed\r\n',
@@ -77,6 +81,7 @@ export class Verdicts {
     this.log = log;
     this.operations = operations;
     this.virtuals = virtuals;
+    cluster.rpc.on(ASK_RUN, (_, r, w) => this.answerRun(r, w));
   }
 
   /** Enough have taken all that is in the ticket, or must do: its replies go out. */
@@ -263,7 +268,7 @@ export class Verdicts {
 
   /**
    * What an operation did to a key is undone, by an event of its own. False when nothing of it is there any more.
-   * @param others stamps of what is undone with it (`Keyspace.undo`)
+   * @param others stamps of what is undone with it, @param after the stamp of the run that counts (`Keyspace.undo`)
    */
   private undo(
     op: Operation,
@@ -271,9 +276,12 @@ export class Verdicts {
     place: KeyPlace,
     theirs: KeyState | null,
     others: readonly number[] = [],
+    after = Number.POSITIVE_INFINITY,
   ): boolean {
     const { keys } = this.store;
     const { db, key, slot } = place;
+    const name = `${db.index}:${key}`;
+    const before = (op.before ?? op.kept)?.get(name) ?? null;
     if (!keys.isResident(db, key, slot)) return true;
     this.stats.undone++;
     keys.undoneAt[slot]++;
@@ -281,7 +289,7 @@ export class Verdicts {
     const there =
       delta !== null
         ? keys.undoIncrement(db, key, slot, delta, op.until, argv.is(0, 'INCRBYFLOAT'))
-        : keys.undo(db, key, slot, op.since, op.until, op.before?.get(`${db.index}:${key}`) ?? null, theirs, others);
+        : keys.undo(db, key, slot, op.since, op.until, before, theirs, others, after);
     this.cluster.replicateOwn();
     this.output.wake();
     return there;
@@ -313,26 +321,61 @@ export class Verdicts {
       if (done.by !== this.cluster.self)
         this.cluster.voids.say(this.cluster.peers.get(done.by), tag, id, { by: this.cluster.self, reply: done.reply });
     };
-    for (const place of this.operations.placesOf(op, argv)) {
-      const undo = () => {
-        // what the other run wrote may have replaced it: that is to stay
-        if (!this.undo(run, argv, place, null) && !this.isThere(place, valueFor(argv, place.key))) superseded();
-      };
-      if (this.remembers(run, place)) undo();
-      else {
-        // on disk, or handed over to its owners since
-        const options = { r: this.cluster.options.r, min: 1, timeoutMs: 0 };
-        this.cluster.reads
-          .read(place, options)
-          .then(undo, (error) =>
-            this.log.error({ error: String(error) }, 'a key could not be read: a write to it is not undone'),
-          );
+    const places = this.operations.placesOf(op, argv);
+    const undoAll = (after: number) => {
+      for (const place of places) {
+        const undo = () => {
+          // what the other run wrote may have replaced it: that is to stay
+          if (!this.undo(run, argv, place, null, [], after) && !this.isThere(place, valueFor(argv, place.key)))
+            superseded();
+        };
+        if (this.remembers(run, place)) undo();
+        else {
+          // on disk, or handed over to its owners since
+          const options = { r: this.cluster.options.r, min: 1, timeoutMs: 0 };
+          this.cluster.reads
+            .read(place, options)
+            .then(undo, (error) =>
+              this.log.error({ error: String(error) }, 'a key could not be read: a write to it is not undone'),
+            );
+        }
       }
-    }
+    };
+    // what the later run of a blind write has replaced may be younger than the other, which then has not replaced it
+    const hasReplaced = [...(run.kept?.values() ?? [])].some((s) => s !== null && s.count > 0);
+    if (hasReplaced) this.stampOf(done.by, tag, id).then(undoAll);
+    else undoAll(Number.POSITIVE_INFINITY);
     if (ticket.done || op.replaced) return;
     op.replaced = true;
     const hole = this.patch(ticket, op);
     if (hole !== null) this.fillAs(hole, done.reply, done.by);
+  }
+
+  /** The last stamp that another node's run has written with; infinite where that can't be found out. */
+  private async stampOf(by: string, tag: number, id: number): Promise<number> {
+    const fill = (w: ByteWriter) => {
+      w.u32(tag);
+      w.u53(id);
+    };
+    try {
+      const { peers, rpc } = this.cluster;
+      return (await rpc.call(peers.get(by), ASK_RUN, fill, ASK_RUN_MS)).u53() || Number.POSITIVE_INFINITY;
+    } catch {
+      return Number.POSITIVE_INFINITY;
+    }
+  }
+
+  /** Answers that question: 0 for a command that was not run here, or so long ago that it isn't known any more. */
+  private answerRun(r: ByteReader, w: ByteWriter): void {
+    const tag = r.u32();
+    const id = r.u53();
+    for (const ticket of this.cluster.replicator.undoable())
+      for (const op of operationsOf(ticket))
+        if (op?.wrote && op.tag === tag && op.number === id) {
+          w.u53(op.until);
+          return;
+        }
+    w.u53(0);
   }
 
   /** Something else is to go out in place of an operation's reply. */

@@ -202,6 +202,13 @@ const FAILED_ONCE: {
     mixed: true,
     why: "a node passes another one's run off as its own, and has it undone: both are gone, and the value with them",
   },
+  {
+    faults: USUAL_FAULTS,
+    seed: 20118,
+    nodes: 3,
+    bursts: 0.3,
+    why: 'a second run has replaced what came after the first, and is undone',
+  },
 ];
 
 for (const { faults, seed, nodes, seconds, direct, bursts, mixed, why } of FAILED_ONCE) {

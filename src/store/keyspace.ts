@@ -1053,6 +1053,7 @@ export class Keyspace {
    * comes back, as far as `theirs` had not lost it too. What was written later stays. Without `theirs` another node has
    * run the same command: what that took away it took away as well, and nothing comes back.
    * Returns whether anything that it had added was still there.
+   * @param after the stamp of that run: what is younger it can't have taken away, and that comes back all the same
    * @param others stamps, from and to in turn, of what else is being undone: it does not come back either
    */
   undo(
@@ -1064,6 +1065,7 @@ export class Keyspace {
     before: KeyState | null,
     theirs: KeyState | null,
     others: readonly number[] = [],
+    after = Number.POSITIVE_INFINITY,
   ): boolean {
     const o = this.ensure(db, key, slot);
     const s = o.toState();
@@ -1075,8 +1077,9 @@ export class Keyspace {
     // an overwrite that came later has taken the place of all that, and nothing is to come back beside it
     if (removes.length > 0 || s.count === 0) {
       for (const e of before?.entries() ?? []) {
-        if (theirs === null || s.find(e.field, e.actor, e.hlc) !== null) continue;
-        if (theirs.context.has(e.actor, e.hlc) && theirs.find(e.field, e.actor, e.hlc) === null) continue;
+        if (s.find(e.field, e.actor, e.hlc) !== null) continue;
+        if (theirs === null && e.hlc <= after) continue;
+        if (theirs?.context.has(e.actor, e.hlc) && theirs.find(e.field, e.actor, e.hlc) === null) continue;
         // an increment comes back with its run, and is taken from that
         if (e.actor === this.actor && e.field.charAt(0) !== INCREMENT && isWithin(e.hlc, others)) continue;
         adds.push({ field: e.field, data: e.data, num: e.num, aux: e.aux });

@@ -68,3 +68,19 @@ test('an increment that an overwrite has seen is gone, and so is a version that 
   assert.equal(keys.undo(db, 'k', SLOT, later, hlc.current(), null, null), true);
   assert.equal(keys.findString(db, 'k', SLOT), null, 'w was all that there was');
 });
+
+test('of two runs of one write the later is undone: what it replaced comes back if it is younger than the other', async () => {
+  for (const isYounger of [true, false]) {
+    const { keys, hlc, db, text } = await setUp();
+    const set = (value: string) => keys.set(db, keys.object(db, 'k', SLOT), 'k', SLOT, value, 0);
+    const early = hlc.current() + 1;
+    set('other');
+    const late = hlc.current();
+    const before = keys.snapshot(keys.object(db, 'k', SLOT));
+    const since = hlc.current() + 1;
+    set('run');
+    const counts = isYounger ? early - 1 : late;
+    assert.equal(keys.undo(db, 'k', SLOT, since, hlc.current(), before, null, [], counts), true);
+    assert.equal(text(), isYounger ? 'other' : '');
+  }
+});
