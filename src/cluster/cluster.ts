@@ -200,6 +200,7 @@ export class Cluster {
       isGone: (id) => membership.isGone(id),
       outsiders: () => membership.outsiders(),
       hasWork: (p) => this.hasWork(p),
+      isBorrowed: (place) => this.lends.isBorrowed(place),
     });
     this.replicator = new Replicator(peers, clock, {
       done: (t) => this.server.done(t),

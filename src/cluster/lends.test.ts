@@ -208,6 +208,17 @@ test('several lenders: each is asked to pin when all have lent', async () => {
   nothingLeft();
 });
 
+test('from the question to the return a borrowed key is not to be dropped as a stray', async () => {
+  const [a] = [new Node('a'), new Node('b')];
+  const asked = a.borrow(['a1', 'b1']);
+  // the lender may be told by now that it is here
+  assert.deepEqual([a.lends.isBorrowed(place('b1')), a.lends.isBorrowed(place('b2'))], [true, false]);
+  await soon();
+  assert.equal(a.lends.isBorrowed(place('b1')), true);
+  a.lends.giveBack(asked.transaction!);
+  assert.equal(a.lends.isBorrowed(place('b1')), false);
+});
+
 test('what the borrower lacks comes along; a lender without tenure reads first; what is not decided is waited for', async () => {
   const [a, b] = [new Node('a'), new Node('b')];
   b.news.add('b1');

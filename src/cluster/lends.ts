@@ -302,6 +302,15 @@ export class Lends {
     else residency.load(missing).then(begin, (error) => this.fail(t, error));
   }
 
+  /** Is a command going to run here with this key, which another node lends or has been told that it is equal here? */
+  isBorrowed({ db, key }: KeyPlace): boolean {
+    if (this.transactions.size === 0) return false;
+    const isIt = (p: KeyPlace) => p.key === key && p.db === db;
+    for (const t of this.transactions.values())
+      if (!t.isOver) for (const places of t.wish.lent.values()) if (places.some(isIt)) return true;
+    return false;
+  }
+
   private ask(t: Transaction): void {
     const { own, lent } = t.wish;
     const { w } = this;

@@ -1,6 +1,7 @@
 /** What the parts of repair share: their surroundings, and what they have done so far. */
 import type { Clock, Random, Timers } from '../ports/clock.ts';
 import type { Log } from '../ports/log.ts';
+import type { KeyPlace } from '../store/keyspace.ts';
 import type { Store } from '../store/store.ts';
 import type { Governor } from './governor.ts';
 import type { Peers } from './peers.ts';
@@ -32,6 +33,8 @@ export interface RepairParts {
   outsiders: () => readonly string[];
   /** Is anything under way or kept back that concerns this partition? */
   hasWork: (p: number) => boolean;
+  /** Is the key borrowed here, for a command that is going to run? Then it stays, whoever its homes are. */
+  isBorrowed: (place: KeyPlace) => boolean;
 }
 
 /** Counted since the start. */

@@ -145,6 +145,8 @@ export class Strays {
     for (const place of places) {
       const o = this.keys.shard(place.db, place.slot).get(place.key);
       if (o === undefined || o.contextHash() === 0 || (o.flags & IN_TREE) === 0) continue;
+      // another round finds it
+      if (this.parts.isBorrowed(place)) continue;
       const b = tree.bucketOf(positionOf(place.slot, place.key));
       const lacking = same[b] === 1 ? s.owners.filter((_, i) => s.lacks[i]![b] === 1) : [...s.owners];
       if (lacking.length === 0) this.drop(s, place, o);
@@ -155,7 +157,7 @@ export class Strays {
 
   /** The owners have it on disk; nothing has been written to it here meanwhile. */
   private dropIfSame(s: Stray, { place, o, hash }: Rest): void {
-    if (!this.isCurrent(s) || o.contextHash() !== hash) return;
+    if (!this.isCurrent(s) || o.contextHash() !== hash || this.parts.isBorrowed(place)) return;
     if (this.keys.shard(place.db, place.slot).get(place.key) === o) this.drop(s, place, o);
   }
 
