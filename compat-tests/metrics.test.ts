@@ -18,6 +18,28 @@ function sample(page: string, name: string): number {
 
 const read = async (url: string) => (await fetch(url)).text();
 
+test('used_memory is of all that is in memory, beside the heap too', async () => {
+  const server = await start(freshDirectory());
+  const redis = new Redis(server.port, '127.0.0.1');
+  const used = async () => Number(/used_memory:(\d+)/.exec(await redis.info('memory'))?.[1]);
+  try {
+    const [keys, bytes, batch] = [60_000, 1000, 10_000];
+    const before = await used();
+    const value = 'v'.repeat(bytes);
+    for (let i = 0; i < keys; i += batch) {
+      const pipeline = redis.pipeline();
+      for (let k = 0; k < batch; k++) pipeline.set(`p${i + k}`, value);
+      await pipeline.exec();
+    }
+    const after = await used();
+    assert.ok(after - before > keys * bytes, `${after - before} bytes for ${keys} values of ${bytes}`);
+    assert.ok(Number(await redis.call('MEMORY', 'USAGE', 'p1')) > bytes);
+  } finally {
+    redis.disconnect();
+    await server.stop();
+  }
+});
+
 /** What `/ring.json` says. */
 interface RingJson {
   node: string;

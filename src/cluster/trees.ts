@@ -340,7 +340,7 @@ export class Trees {
         }
       }
       if (shard.size === 0) continue;
-      for (const name of this.keys.inPlaces(shard, first, end)) {
+      for (const name of shard.inPlaces(first, end)) {
         const o = shard.peek(name)!;
         const hash = o.contextHash();
         if (hash === 0 || seen.has(o.key)) continue;

@@ -80,13 +80,12 @@ function holds(flags: number, current: number, wanted: number): boolean {
 function remaining(seconds: boolean, absolute: boolean): Handler {
   return (c: CommandContext) => {
     const { buf, offsets } = c.argv;
-    const slot = c.slot(1);
     if (c.keys.touchRecord(c.db, buf, offsets[2], offsets[3]) !== 0) {
       // a packed key has no deadline
       c.out.int(-1);
       return;
     }
-    const o = c.keys.find(c.db, c.argv.str(1), slot);
+    const o = c.keys.find(c.db, c.argv.str(1), c.slot(1));
     if (o === null) c.out.int(-2);
     else if (o.deadline === 0) c.out.int(-1);
     else {

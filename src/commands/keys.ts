@@ -33,21 +33,19 @@ function exists(c: CommandContext): void {
   let n = 0;
   const { buf, offsets } = argv;
   for (let i = 1; i < argv.argc; i++) {
-    const slot = c.slot(i);
     if (keys.touchRecord(db, buf, offsets[2 * i], offsets[2 * i + 1]) !== 0) n++;
-    else if (keys.find(db, argv.str(i), slot) !== null) n++;
+    else if (keys.find(db, argv.str(i), c.slot(i)) !== null) n++;
   }
   c.out.int(n);
 }
 
 function type(c: CommandContext): void {
   const { buf, offsets } = c.argv;
-  const slot = c.slot(1);
   if (c.keys.touchRecord(c.db, buf, offsets[2], offsets[3]) !== 0) {
     c.out.simple(TYPE_NAMES[STRING]);
     return;
   }
-  const o = c.keys.find(c.db, c.argv.str(1), slot);
+  const o = c.keys.find(c.db, c.argv.str(1), c.slot(1));
   c.out.simple(TYPE_NAMES[o?.type ?? 0]);
 }
 
@@ -178,7 +176,6 @@ function objectCommand(reply: (c: CommandContext, o: StoredKey) => void): (c: Co
   return (c) => {
     const { keys, db } = c;
     const { buf, offsets } = c.argv;
-    const slot = c.slot(2);
     const a = keys.peekRecord(db, buf, offsets[4], offsets[5]);
     if (a !== 0) {
       keys.stats.hits++;
@@ -186,6 +183,7 @@ function objectCommand(reply: (c: CommandContext, o: StoredKey) => void): (c: Co
       return;
     }
     const key = c.argv.str(2);
+    const slot = c.slot(2);
     // looking must not count as an access
     const used = keys.shard(db, slot).peek(key)?.used;
     const o = keys.find(db, key, slot);

@@ -185,13 +185,12 @@ function memoryUsage(c: CommandContext): void {
     if (integer(argv, i + 1) < 0) throw SYNTAX_ERROR;
   }
   const { keys, db } = c;
-  const slot = c.slot(2);
   const a = keys.peekRecord(db, argv.buf, argv.offsets[4], argv.offsets[5]);
   if (a !== 0) {
     out.int(keys.packed.cost(a));
     return;
   }
-  const o = keys.peek(db, argv.str(2), slot);
+  const o = keys.peek(db, argv.str(2), c.slot(2));
   if (o === null) out.nil();
   else out.int(o.cost);
 }

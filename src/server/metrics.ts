@@ -26,7 +26,7 @@ export function registerMetrics(server: GrammeServer, metrics: Metrics): void {
   counter('writes', 'Events: writes of keys, those that came from other nodes included.', () => keys.stats.events);
   gauge('keys', 'Keys that this node holds.', () => keys.names.reduce((n, db) => n + db.keys, 0));
   gauge('resident_bytes', 'Bytes of keys and values in memory, by our reckoning.', () => keys.bytes);
-  gauge('memory_used_bytes', 'Heap in use.', () => memoryUse(server).used);
+  gauge('memory_used_bytes', 'Heap in use, and the memory of packed keys beside it.', () => memoryUse(server).used);
   gauge('journal_backlog_bytes', 'Journal that is not yet rows.', () => store.journal.backlogBytes);
   gauge('disk_refuses', '1 while the disk takes no writes.', () => (store.journal.failure === null ? 0 : 1));
   counter('journal_fsyncs', 'Forced writes of the journal.', () => store.journal.syncs);

@@ -5,7 +5,6 @@
  * A part is a command like any and may fail alone: then the client gets that part's error though the others have been
  * done. The keys are not looked at in one moment; a command that needs that runs in one place (`Router`).
  */
-
 import type { Peer } from '../cluster/peers.ts';
 import type { Route } from '../cluster/routes.ts';
 import type { Command } from '../commands/table.ts';

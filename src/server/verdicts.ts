@@ -343,8 +343,11 @@ export class Verdicts {
     };
     // what the later run of a blind write has replaced may be younger than the other, which then has not replaced it
     const hasReplaced = [...(run.kept?.values() ?? [])].some((s) => s !== null && s.count > 0);
-    if (hasReplaced) this.stampOf(done.by, tag, id).then(undoAll);
-    else undoAll(Number.POSITIVE_INFINITY);
+    if (hasReplaced) {
+      this.stampOf(done.by, tag, id)
+        .then(undoAll)
+        .catch((error) => this.log.error({ error: String(error) }, 'a run that does not count could not be undone'));
+    } else undoAll(Number.POSITIVE_INFINITY);
     if (ticket.done || op.replaced) return;
     op.replaced = true;
     const hole = this.patch(ticket, op);

@@ -250,7 +250,7 @@ class Driver {
         return;
       case 'tidy': {
         const { slab } = keys.packed;
-        const inside = keys as unknown as { vacate(chunk: number): void };
+        const inside = keys.packed as unknown as { vacate(chunk: number): void };
         for (let c = slab.words.length - 1; c > 0; c--) if (slab.bytes[c].length > 0) inside.vacate(c);
         slab.reopen();
         return;

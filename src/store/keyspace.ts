@@ -15,7 +15,6 @@ import { MERGE_OVERFLOW, TOO_MANY_SIBLINGS, WRONG_TYPE } from '../base/errors.ts
 import { CHUNK_BYTES, LARGE_CONTEXT_INTERVALS } from '../base/limits.ts';
 import type { HybridClock } from '../causality/clock.ts';
 import { Context } from '../causality/context.ts';
-import { positionOf } from '../ring/position.ts';
 import { SLOTS, STRETCHES, slotOf, stretchOf } from '../ring/slots.ts';
 import { chunkField } from '../types/chunks.ts';
 import { registerName } from '../types/deadline.ts';
@@ -25,6 +24,7 @@ import { alive, liveSiblings, shownSibling } from '../types/register.ts';
 import { type Addition, Entry, type EntryRef, type KeyEvent, KeyState } from '../types/state.ts';
 import { viewOf } from '../types/view.ts';
 import type { Journal } from './journal.ts';
+import type { MadeRecords } from './made-records.ts';
 import {
   COUNTED,
   COUNTED_EXPIRES,
@@ -40,7 +40,7 @@ import {
   StoredKey,
   TEXT,
 } from './object.ts';
-import { canPack, DEAD, isPackable, LISTED, LISTED_DIRTY, LISTED_STALE, PackedKeys } from './packed.ts';
+import { canPack, isPackable, LISTED_DIRTY, LISTED_STALE, PackedKeys } from './packed.ts';
 import {
   recordEvent,
   recordFlush,
@@ -88,44 +88,6 @@ export class Database {
   }
 }
 
-/**
- * Records since somebody last looked, each with its slot, where it lies in the journal's batch, and what it was made on.
- * One is used for all commands, and nothing of it is made anew for one.
- */
-export class MadeRecords {
-  count = 0;
-  /** Batches that had been sealed when the first was made: all of them are in the next. */
-  sealed = 0;
-  readonly slots: number[] = [];
-  /** Where they begin in the batch. Others' records may lie between. */
-  readonly starts: number[] = [];
-  private readonly hashes: number[] = [];
-  private readonly contexts: (Context | null)[] = [];
-
-  /**
-   * The record that is going to be written next.
-   * @param hash of the context that it is made on; -1 where the record itself says it (the compact kinds)
-   */
-  add(slot: number, hash: number, context: Context | null, journal: Journal): void {
-    const i = this.count++;
-    if (i === 0) this.sealed = journal.sealed;
-    this.slots[i] = slot;
-    this.starts[i] = journal.w.pos;
-    this.hashes[i] = hash;
-    this.contexts[i] = context;
-  }
-
-  /** What the i-th was made on: the context where that is kept, else its hash. */
-  basis(i: number): Context | number {
-    return this.contexts[i] ?? this.hashes[i];
-  }
-
-  clear(): void {
-    // a context that is left behind here goes with the next command
-    this.count = 0;
-  }
-}
-
 /** What a client's token says that it has seen of a key. */
 export interface Seen {
   context: Context;
@@ -147,7 +109,7 @@ export class Keyspace {
   /** Seconds, for idle times. */
   seconds = 0;
   /** Reckoned bytes of all resident objects. */
-  bytes = 0;
+  private objectBytes = 0;
   /** Objects and records to fold. */
   dirty: StoredKey[] = [];
   dirtyRecords: number[] = [];
@@ -247,7 +209,7 @@ export class Keyspace {
       db.expires -= (flags & COUNTED_EXPIRES ? 1 : 0) - (flags & ROW_EXPIRES ? 1 : 0);
     };
     for (const o of shard.objects.values()) {
-      this.bytes -= o.cost;
+      this.objectBytes -= o.cost;
       uncount(o.flags);
       // lists may name it still
       o.flags &= ~(DIRTY | STALE);
@@ -274,6 +236,11 @@ export class Keyspace {
 
   partitionOf(slot: number): number {
     return slot >> this.shift;
+  }
+
+  /** Reckoned bytes of all that is resident. */
+  get bytes(): number {
+    return this.objectBytes + this.packed.keyBytes;
   }
 
   /** The object of a key in whatever state, or null where it is known not to exist. Throws MISS. */
@@ -460,7 +427,6 @@ export class Keyspace {
   private packInto(o: StoredKey): number {
     const a = this.packed.pack(o);
     this.packed.add(a);
-    this.bytes += this.packed.cost(a);
     return a;
   }
 
@@ -475,7 +441,6 @@ export class Keyspace {
   };
 
   private dropRecord(a: number): void {
-    this.bytes -= this.packed.cost(a);
     this.packed.remove(a);
     this.packed.leave(a);
   }
@@ -484,69 +449,9 @@ export class Keyspace {
   repack(shard: Shard, o: StoredKey): void {
     if (o.flags & (DIRTY | STALE | FOLDING) || !canPack(o) || !(o.flags & COUNTED) || this.packed.slab.isFull) return;
     shard.drop(o);
-    this.bytes -= o.cost;
+    this.objectBytes -= o.cost;
     o.cost = 0;
     this.packInto(o);
-  }
-
-  /** Moves the records of a chunk to others, but for those that lists name. */
-  private vacate(chunk: number): void {
-    const { packed } = this;
-    packed.slab.close(chunk);
-    for (const a of packed.slab.places(chunk)) {
-      const flags = packed.flags(a);
-      if (flags === 0 || flags & (DEAD | LISTED)) continue;
-      const n = packed.valueBytes(a);
-      const b = packed.move(a, n);
-      const start = packed.valueStart(a);
-      packed.setValue(b, packed.bytes(a), start, start + n);
-      packed.replace(a, b);
-      // a value that has become shorter may take less room
-      this.bytes += packed.cost(b) - packed.cost(a);
-      packed.leave(a);
-    }
-  }
-
-  /** Gives memory back of which little is used: a chunk at a time. False when there is nothing more to do for now. */
-  tidy(): boolean {
-    const { slab } = this.packed;
-    const chunk = slab.sparse();
-    if (chunk === 0) {
-      slab.reopen();
-      return false;
-    }
-    this.vacate(chunk);
-    return true;
-  }
-
-  /** A shard's keys in order of place: made when keys have come or gone since. */
-  inOrder(shard: Shard): { names: string[]; places: Float64Array } {
-    if (shard.sorted !== null && shard.sorted.changes === shard.version) return shard.sorted;
-    const list: { name: string; place: number }[] = [];
-    for (const o of shard.objects.values()) list.push({ name: o.key, place: positionOf(o.slot, o.key) });
-    for (const a of shard.records.values()) {
-      const name = this.packed.key(a);
-      list.push({ name, place: positionOf(this.packed.slot(a), name) });
-    }
-    list.sort((a, b) => a.place - b.place);
-    const places = Float64Array.from(list, (x) => x.place);
-    shard.sorted = { changes: shard.version, names: list.map((x) => x.name), places };
-    return shard.sorted;
-  }
-
-  /** Resident keys with first <= place < end. */
-  inPlaces(shard: Shard, first: number, end: number): string[] {
-    const { names, places } = this.inOrder(shard);
-    let lo = 0;
-    let hi = names.length;
-    while (lo < hi) {
-      const mid = (lo + hi) >>> 1;
-      if (places[mid] < first) lo = mid + 1;
-      else hi = mid;
-    }
-    let to = lo;
-    while (to < names.length && places[to] < end) to++;
-    return names.slice(lo, to);
   }
 
   /** Is this key of a shard live? */
@@ -563,7 +468,7 @@ export class Keyspace {
     shard.drop(o);
     // one without a row is gone altogether
     if (o.flags & ROW_EXISTS) shard.filter?.add(o.key);
-    this.bytes -= o.cost;
+    this.objectBytes -= o.cost;
     o.cost = 0;
   }
 
@@ -576,7 +481,7 @@ export class Keyspace {
 
   private account(o: StoredKey): void {
     const cost = o.reckon();
-    this.bytes += cost - o.cost;
+    this.objectBytes += cost - o.cost;
     o.cost = cost;
   }
 
@@ -628,7 +533,6 @@ export class Keyspace {
     let b = a;
     if (!packed.fits(a, end - start)) {
       b = packed.move(a, end - start);
-      this.bytes += packed.cost(b) - packed.cost(a);
       packed.replace(a, b);
       packed.leave(a);
       // lists name the old one, which they will find dead
@@ -648,6 +552,17 @@ export class Keyspace {
     return b;
   }
 
+  /** Is nothing known of a key that is not packed, nor on disk? Throws MISS where that can't be told. */
+  private isNew(db: Database, buf: Buffer, start: number, end: number, slot: number): boolean {
+    const p = slot >> this.shift;
+    if (db.plain[p] === 1) return true;
+    const shard = db.shards[p];
+    const key = buf.latin1Slice(start, end);
+    if (shard.objects.has(key)) return false;
+    this.absent(shard, db, key, slot);
+    return true;
+  }
+
   /** A record for a key that has just been found not to have one. */
   private newRecord(
     db: Database,
@@ -659,7 +574,6 @@ export class Keyspace {
   ): number {
     const a = this.packed.make(db.index, slot, buf, keyStart, keyEnd, valueBytes);
     this.packed.addMissed(a);
-    this.bytes += this.packed.cost(a);
     db.keys++;
     return a;
   }
@@ -877,17 +791,6 @@ export class Keyspace {
     return true;
   }
 
-  /** Is nothing known of a key that is not packed, nor on disk? Throws MISS where that can't be told. */
-  private isNew(db: Database, buf: Buffer, start: number, end: number, slot: number): boolean {
-    const p = slot >> this.shift;
-    if (db.plain[p] === 1) return true;
-    const shard = db.shards[p];
-    const key = buf.latin1Slice(start, end);
-    if (shard.objects.has(key)) return false;
-    this.absent(shard, db, key, slot);
-    return true;
-  }
-
   /** The same for a step of a counter. */
   replayStep(
     db: Database,
@@ -983,24 +886,10 @@ export class Keyspace {
    */
   takeSimple(db: Database, fresh: StoredKey, buf: Uint8Array, start: number, end: number): boolean | null {
     if (fresh.to <= db.floor) return false;
-    let o = this.object(db, fresh.key, fresh.slot);
-    if (o === null) {
-      o = fresh;
-      o.used = this.seconds;
-      this.clock.observe(o.to);
-      this.noteNews(o.slot);
-      recordStateBytes(this.journal.w, db.index, o.key, buf, start, end);
-      const shard = db.shards[o.slot >> this.shift];
-      if (canPack(o) && !this.packed.slab.isFull) {
-        const a = this.packInto(o);
-        db.keys++;
-        this.changedRecord(a, this.packed.flags(a) | COUNTED);
-        return true;
-      }
-      this.adopt(shard, o);
-      this.changed(db, o);
-      return true;
-    } else {
+    const known = this.object(db, fresh.key, fresh.slot);
+    const o = known ?? fresh;
+    if (known === null) fresh.used = this.seconds;
+    else {
       if (o.state !== null || o.rest !== null || o.to !== 0) return null;
       o.actor = fresh.actor;
       o.from = fresh.from;
@@ -1012,6 +901,13 @@ export class Keyspace {
     this.clock.observe(o.to);
     this.noteNews(o.slot);
     recordStateBytes(this.journal.w, db.index, o.key, buf, start, end);
+    if (known === null && canPack(o) && !this.packed.slab.isFull) {
+      const a = this.packInto(o);
+      db.keys++;
+      this.changedRecord(a, this.packed.flags(a) | COUNTED);
+      return true;
+    }
+    if (known === null) this.adopt(db.shards[o.slot >> this.shift], o);
     this.changed(db, o);
     return true;
   }

@@ -84,8 +84,9 @@ export function canPack(o: StoredKey): boolean {
 /** The records of all partitions, and the tables that they are found in. */
 export class PackedKeys {
   readonly slab = new Slab();
-  /** How many keys are packed. */
+  /** How many keys are packed, and the bytes that they are reckoned to cost. */
   size = 0;
+  keyBytes = 0;
   /** Pairs of a hash and a record. One set of tables for all partitions: what is looked up again and again is small. */
   private readonly tables: Int32Array[] = [];
   /** By table: how many pairs it has, less one, and how many of these are not free. */
@@ -121,8 +122,8 @@ export class PackedKeys {
         return 0;
       }
       if (table[2 * i] !== h || a === GONE) continue;
-      if (words[a >>> 16][Slab.word(a) + KEY] !== head) continue;
-      const b = bytes[a >>> 16];
+      if (words[Slab.chunk(a)][Slab.word(a) + KEY] !== head) continue;
+      const b = bytes[Slab.chunk(a)];
       let p = Slab.byte(a) + HEADER_BYTES;
       let k = start;
       while (k < end && b[p] === buf[k]) {
@@ -146,8 +147,8 @@ export class PackedKeys {
       const a = table[2 * i + 1];
       if (a === 0) return 0;
       if (table[2 * i] !== h || a === GONE) continue;
-      if (words[a >>> 16][Slab.word(a) + KEY] !== head) continue;
-      const b = bytes[a >>> 16];
+      if (words[Slab.chunk(a)][Slab.word(a) + KEY] !== head) continue;
+      const b = bytes[Slab.chunk(a)];
       const p = Slab.byte(a) + HEADER_BYTES;
       let k = 0;
       while (k < n && b[p + k] === key.charCodeAt(k)) k++;
@@ -163,7 +164,7 @@ export class PackedKeys {
   /** Puts in the record of a key that is not packed yet. */
   add(a: number): void {
     const start = Slab.byte(a) + HEADER_BYTES;
-    this.put(a, secretHashOfBytes(this.bytes(a), start, start + this.keyBytes(a)));
+    this.put(a, secretHashOfBytes(this.bytes(a), start, start + this.keyLength(a)));
   }
 
   private put(a: number, h: number): void {
@@ -179,7 +180,8 @@ export class PackedKeys {
     this.taken[t]++;
     this.sizes[t]++;
     this.size++;
-    const w = this.slab.words[a >>> 16];
+    this.keyBytes += this.cost(a);
+    const w = this.slab.words[Slab.chunk(a)];
     const at = Slab.word(a);
     w[at + HASH] = h;
     w[at + FLAGS] |= ARRIVED;
@@ -209,7 +211,7 @@ export class PackedKeys {
 
   /** Puts another record, or GONE, in the place of one in its table, and another, or 0, in its list. */
   private exchange(a: number, inTable: number, inList: number): void {
-    const w = this.slab.words[a >>> 16];
+    const w = this.slab.words[Slab.chunk(a)];
     const at = Slab.word(a);
     const t = w[at + HASH] >>> TABLE_SHIFT;
     const table = this.tables[t];
@@ -226,11 +228,13 @@ export class PackedKeys {
   remove(a: number): void {
     this.exchange(a, GONE, 0);
     this.size--;
+    this.keyBytes -= this.cost(a);
   }
 
   /** A record has been moved: another has its fields. */
   replace(a: number, b: number): void {
     this.exchange(a, b, b);
+    this.keyBytes += this.cost(b) - this.cost(a);
   }
 
   /** Brings the partitions' lists up to date. */
@@ -238,7 +242,7 @@ export class PackedKeys {
     const { arrived, slab } = this;
     if (arrived.size === 0) return;
     for (const a of arrived.values()) {
-      const w = slab.words[a >>> 16];
+      const w = slab.words[Slab.chunk(a)];
       const at = Slab.word(a);
       w[at + FLAGS] &= ~ARRIVED;
       w[at + INDEX] = this.listOf(w[at + KEY] >>> 16, w[at + SLOT]).push(a);
@@ -248,50 +252,50 @@ export class PackedKeys {
 
   /** A record's place in its list is another. */
   setIndex(a: number, index: number): void {
-    this.slab.words[a >>> 16][Slab.word(a) + INDEX] = index;
+    this.slab.words[Slab.chunk(a)][Slab.word(a) + INDEX] = index;
   }
 
   // ------------------------------------------------------------------ a record's fields
 
   flags(a: number): number {
-    return this.slab.words[a >>> 16][Slab.word(a) + FLAGS];
+    return this.slab.words[Slab.chunk(a)][Slab.word(a) + FLAGS];
   }
 
   setFlags(a: number, flags: number): void {
-    this.slab.words[a >>> 16][Slab.word(a) + FLAGS] = flags;
+    this.slab.words[Slab.chunk(a)][Slab.word(a) + FLAGS] = flags;
   }
 
   db(a: number): number {
-    return this.slab.words[a >>> 16][Slab.word(a) + KEY] >>> 16;
+    return this.slab.words[Slab.chunk(a)][Slab.word(a) + KEY] >>> 16;
   }
 
   slot(a: number): number {
-    return this.slab.words[a >>> 16][Slab.word(a) + SLOT];
+    return this.slab.words[Slab.chunk(a)][Slab.word(a) + SLOT];
   }
 
   used(a: number): number {
-    return this.slab.words[a >>> 16][Slab.word(a) + USED] >>> 0;
+    return this.slab.words[Slab.chunk(a)][Slab.word(a) + USED] >>> 0;
   }
 
   /** Written only when it changes: a read should not dirty the record's memory. */
   setUsed(a: number, seconds: number): void {
-    const w = this.slab.words[a >>> 16];
+    const w = this.slab.words[Slab.chunk(a)];
     const at = Slab.word(a) + USED;
     if (w[at] !== (seconds | 0)) w[at] = seconds;
   }
 
   actor(a: number): number {
-    return this.slab.words[a >>> 16][Slab.word(a) + ACTOR];
+    return this.slab.words[Slab.chunk(a)][Slab.word(a) + ACTOR];
   }
 
   private number(a: number, field: number): number {
-    const w = this.slab.words[a >>> 16];
+    const w = this.slab.words[Slab.chunk(a)];
     const at = Slab.word(a) + field;
     return w[at + 1] * TWO_32 + (w[at] >>> 0);
   }
 
   private setNumber(a: number, field: number, x: number): void {
-    const w = this.slab.words[a >>> 16];
+    const w = this.slab.words[Slab.chunk(a)];
     const at = Slab.word(a) + field;
     w[at] = x | 0;
     w[at + 1] = (x / TWO_32) | 0;
@@ -323,24 +327,24 @@ export class PackedKeys {
 
   key(a: number): string {
     const start = Slab.byte(a) + HEADER_BYTES;
-    return this.bytes(a).latin1Slice(start, start + this.keyBytes(a));
+    return this.bytes(a).latin1Slice(start, start + this.keyLength(a));
   }
 
-  private keyBytes(a: number): number {
-    return this.slab.words[a >>> 16][Slab.word(a) + KEY] & KEY_MASK;
+  private keyLength(a: number): number {
+    return this.slab.words[Slab.chunk(a)][Slab.word(a) + KEY] & KEY_MASK;
   }
 
   /** The memory that a record is in: its value is [valueStart, valueStart + valueBytes) of it. */
   bytes(a: number): Buffer {
-    return this.slab.bytes[a >>> 16];
+    return this.slab.bytes[Slab.chunk(a)];
   }
 
   valueStart(a: number): number {
-    return Slab.byte(a) + HEADER_BYTES + this.keyBytes(a);
+    return Slab.byte(a) + HEADER_BYTES + this.keyLength(a);
   }
 
   valueBytes(a: number): number {
-    return this.slab.words[a >>> 16][Slab.word(a) + VALUE];
+    return this.slab.words[Slab.chunk(a)][Slab.word(a) + VALUE];
   }
 
   /** Bytes that a key is reckoned to cost. */
@@ -359,7 +363,7 @@ export class PackedKeys {
 
   private blank(db: number, slot: number, keyBytes: number, valueBytes: number): number {
     const a = this.slab.take(HEADER_BYTES + keyBytes + valueBytes);
-    const w = this.slab.words[a >>> 16];
+    const w = this.slab.words[Slab.chunk(a)];
     const at = Slab.word(a);
     w[at + KEY] = keyBytes | (db << 16);
     w[at + FLAGS] = COUNTED;
@@ -370,18 +374,18 @@ export class PackedKeys {
   }
 
   setStamps(a: number, actor: number, from: number, to: number): void {
-    this.slab.words[a >>> 16][Slab.word(a) + ACTOR] = actor;
+    this.slab.words[Slab.chunk(a)][Slab.word(a) + ACTOR] = actor;
     this.setNumber(a, FROM, from);
     this.setNumber(a, TO, to);
   }
 
   /** Has the record room for a value of so many bytes? */
   fits(a: number, valueBytes: number): boolean {
-    return HEADER_BYTES + this.keyBytes(a) + valueBytes <= this.slab.room(a);
+    return HEADER_BYTES + this.keyLength(a) + valueBytes <= this.slab.room(a);
   }
 
   setValue(a: number, buf: Uint8Array, start: number, end: number): void {
-    this.slab.words[a >>> 16][Slab.word(a) + VALUE] = end - start;
+    this.slab.words[Slab.chunk(a)][Slab.word(a) + VALUE] = end - start;
     copyBytes(this.bytes(a), this.valueStart(a), buf, start, end);
   }
 
@@ -393,7 +397,7 @@ export class PackedKeys {
     const start = Slab.byte(a) + HEADER_BYTES;
     memory.latin1Write(o.key, start);
     memory.latin1Write(value, start + o.key.length);
-    this.slab.words[a >>> 16][Slab.word(a) + VALUE] = value.length;
+    this.slab.words[Slab.chunk(a)][Slab.word(a) + VALUE] = value.length;
     this.setStamps(a, o.actor, o.from, o.to);
     this.setTerm(a, o.term);
     this.setFlags(a, o.flags);
@@ -418,15 +422,15 @@ export class PackedKeys {
 
   /** Another record with the same fields and key, and room for a value of so many bytes; no list names it. */
   move(a: number, valueBytes: number): number {
-    const b = this.slab.take(HEADER_BYTES + this.keyBytes(a) + valueBytes);
-    const from = this.slab.words[a >>> 16];
-    const to = this.slab.words[b >>> 16];
+    const b = this.slab.take(HEADER_BYTES + this.keyLength(a) + valueBytes);
+    const from = this.slab.words[Slab.chunk(a)];
+    const to = this.slab.words[Slab.chunk(b)];
     const i = Slab.word(a);
     const k = Slab.word(b);
     for (let n = 0; n < HEADER_BYTES / 4; n++) to[k + n] = from[i + n];
     to[k + FLAGS] &= ~LISTED;
     const start = Slab.byte(a) + HEADER_BYTES;
-    copyBytes(this.bytes(b), Slab.byte(b) + HEADER_BYTES, this.bytes(a), start, start + this.keyBytes(a));
+    copyBytes(this.bytes(b), Slab.byte(b) + HEADER_BYTES, this.bytes(a), start, start + this.keyLength(a));
     return b;
   }
 
@@ -439,6 +443,32 @@ export class PackedKeys {
     }
     this.setFlags(a, 0);
     this.slab.give(a);
+  }
+
+  /** Gives memory back of which little is used: a chunk at a time. False when there is nothing more to do for now. */
+  tidy(): boolean {
+    const chunk = this.slab.sparse();
+    if (chunk === 0) {
+      this.slab.reopen();
+      return false;
+    }
+    this.vacate(chunk);
+    return true;
+  }
+
+  /** Moves the records of a chunk to others, but for those that lists name. */
+  private vacate(chunk: number): void {
+    this.slab.close(chunk);
+    for (const a of this.slab.places(chunk)) {
+      const flags = this.flags(a);
+      if (flags === 0 || flags & (DEAD | LISTED)) continue;
+      const n = this.valueBytes(a);
+      const b = this.move(a, n);
+      const start = this.valueStart(a);
+      this.setValue(b, this.bytes(a), start, start + n);
+      this.replace(a, b);
+      this.leave(a);
+    }
   }
 
   /** A list has been gone through that named the record. */

@@ -65,6 +65,7 @@ export class Residency {
   /** Objects of the packing hand's partition. */
   private packIterator: IterableIterator<StoredKey> | null = null;
   private packShard: Shard | null = null;
+  /** Objects that nobody has used for so long are packed. */
   packIdleSeconds = PACK_IDLE_SECONDS;
   /** When there was last no memory to be given back. */
   private tidySeconds = 0;
@@ -420,7 +421,7 @@ export class Residency {
   /** Packs objects that could be and that nobody has used for a while, and gives back memory. Called every few ms. */
   pack(): void {
     const { keys } = this;
-    if (keys.seconds !== this.tidySeconds && !keys.tidy()) this.tidySeconds = keys.seconds;
+    if (keys.seconds !== this.tidySeconds && !keys.packed.tidy()) this.tidySeconds = keys.seconds;
     const { databases, partitions } = keys;
     let looked = 0;
     for (let n = 0; n < PACK_STEP_SHARDS && looked < PACK_STEP_OBJECTS; ) {

@@ -73,7 +73,7 @@ export class Scanner {
   /** Adds keys at or after `at`; returns the place to go on at, or -1 when the partition is done. */
   private stepInMemory(shard: Shard, at: number, count: number, found: string[]): number {
     if (shard.size === 0) return -1;
-    const view = this.keys.inOrder(shard);
+    const view = shard.inOrder();
     const { names, places } = view;
     let lo = 0;
     let hi = names.length;

@@ -1,6 +1,7 @@
 /**
  * The keys of one partition of one database that are in memory: packed ones (`store/packed`), and the others as objects.
  */
+import { positionOf } from '../ring/position.ts';
 import type { KeyFilter } from './key-filter.ts';
 import { KeyMap } from './key-map.ts';
 import type { StoredKey } from './object.ts';
@@ -36,6 +37,7 @@ export class Shard {
   /** By partition: a key that isn't packed does not exist. */
   private readonly plain: Uint8Array;
   private isComplete: boolean;
+  /** Grows with each object that comes or goes: with the list's own, it tells a scan that its sorted view is old. */
   private changes = 0;
 
   constructor(
@@ -78,9 +80,36 @@ export class Shard {
     return this.objects.size + this.records.size;
   }
 
-  /** Grows with each key that comes or goes: tells a scan that its sorted view is old. */
-  get version(): number {
-    return this.changes + this.records.changes;
+  /** Its keys in order of place: made when keys have come or gone since. */
+  inOrder(): { names: readonly string[]; places: Float64Array } {
+    const { memory } = this;
+    const changes = this.changes + this.records.changes;
+    if (this.sorted?.changes === changes) return this.sorted;
+    const list: { name: string; place: number }[] = [];
+    for (const o of this.objects.values()) list.push({ name: o.key, place: positionOf(o.slot, o.key) });
+    for (const a of this.records.values()) {
+      const name = memory.key(a);
+      list.push({ name, place: positionOf(memory.slot(a), name) });
+    }
+    list.sort((a, b) => a.place - b.place);
+    const places = Float64Array.from(list, (x) => x.place);
+    this.sorted = { changes, names: list.map((x) => x.name), places };
+    return this.sorted;
+  }
+
+  /** Keys with first <= place < end. */
+  inPlaces(first: number, end: number): readonly string[] {
+    const { names, places } = this.inOrder();
+    let lo = 0;
+    let hi = names.length;
+    while (lo < hi) {
+      const mid = (lo + hi) >>> 1;
+      if (places[mid] < first) lo = mid + 1;
+      else hi = mid;
+    }
+    let to = lo;
+    while (to < names.length && places[to] < end) to++;
+    return names.slice(lo, to);
   }
 
   /** Puts in an object, or takes it out. */
